@@ -1,0 +1,149 @@
+package auth
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Identity is whom a verified token names.
+type Identity struct {
+	Subject string    // the user claim, an integer in decimal
+	Expires time.Time // exp; zero when the token has none
+}
+
+// parseObject reads one JSON object without losing digits. Two members of one
+// name are refused: parsers differ in which of them counts (RFC 7515 section
+// 4, RFC 7519 section 4).
+func parseObject(text []byte) (map[string]any, error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return nil, errors.New("no object")
+	}
+	members := map[string]any{}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, _ := key.(string)
+		if _, twice := members[name]; twice {
+			return nil, errors.New("a member stands twice")
+		}
+		var value any
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		members[name] = value
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the object")
+	}
+	return members, nil
+}
+
+// validity is what is remembered of a verified token and judged anew each
+// time it comes.
+type validity struct {
+	identity  Identity
+	notBefore time.Time // zero when the token has no nbf
+}
+
+// check judges the times of a token (RFC 7519 sections 4.1.4 and 4.1.5).
+func (v validity) check(now time.Time, leeway time.Duration) error {
+	if e := v.identity.Expires; !e.IsZero() && !now.Before(e.Add(leeway)) {
+		return refused(reasonExpired)
+	}
+	if !v.notBefore.IsZero() && now.Add(leeway).Before(v.notBefore) {
+		return refused(reasonEarly)
+	}
+	return nil
+}
+
+// readClaims judges everything in a verified payload that does not change
+// with time.
+func (c Config) readClaims(payload []byte) (validity, error) {
+	claims, err := parseObject(payload)
+	if err != nil {
+		return validity{}, refused(reasonMalformed)
+	}
+	var v validity
+	var times [3]time.Time
+	for i, name := range []string{"exp", "nbf", "iat"} {
+		if times[i], err = numericDate(claims, name); err != nil {
+			return validity{}, err
+		}
+	}
+	v.identity.Expires, v.notBefore = times[0], times[1]
+	if times[2].After(v.notBefore) {
+		v.notBefore = times[2] // issued in the future: not yet valid either
+	}
+	if c.Issuer != "" && claims["iss"] != any(c.Issuer) {
+		return validity{}, refused(reasonIssuer)
+	}
+	if c.Audience != "" && !isFor(claims["aud"], c.Audience) {
+		return validity{}, refused(reasonAudience)
+	}
+	if kind, present := claims["token_type"]; present && kind != any("access") {
+		return validity{}, refused(reasonTokenType)
+	}
+	v.identity.Subject, err = subject(claims[c.UserClaim])
+	return v, err
+}
+
+// numericDate reads a NumericDate (RFC 7519 section 2), rounded down.
+func numericDate(claims map[string]any, name string) (time.Time, error) {
+	value, present := claims[name]
+	if !present {
+		return time.Time{}, nil
+	}
+	number, ok := value.(json.Number)
+	if !ok {
+		return time.Time{}, refused(reasonMalformed)
+	}
+	f, err := number.Float64()
+	if err != nil || math.Abs(f) > 1e11 { // about the year 5138
+		return time.Time{}, refused(reasonMalformed)
+	}
+	return time.Unix(int64(math.Floor(f)), 0), nil
+}
+
+func isFor(audience any, want string) bool {
+	if list, ok := audience.([]any); ok {
+		return slices.Contains(list, any(want))
+	}
+	return audience == any(want)
+}
+
+// subject reads the user claim: an integer, of any size, or a text.
+func subject(claim any) (string, error) {
+	switch value := claim.(type) {
+	case json.Number:
+		digits := strings.TrimPrefix(value.String(), "-")
+		if len(digits) > 40 || strings.Trim(digits, "0123456789") != "" {
+			return "", refused(reasonUserClaim)
+		}
+		if n, err := strconv.ParseInt(value.String(), 10, 64); err == nil {
+			return strconv.FormatInt(n, 10), nil // -0 is 0
+		}
+		return value.String(), nil
+	case string:
+		if value == "" || len(value) > maxSubjectBytes || !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
+			return "", refused(reasonUserClaim)
+		}
+		return value, nil
+	}
+	return "", refused(reasonUserClaim)
+}

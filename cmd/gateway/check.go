@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/auth"
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// check is the doctor: it reports a line for each thing that must hold.
+func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
+	fs := flag.NewFlagSet("check", flag.ContinueOnError)
+	asJSON := fs.Bool("json", false, "report as JSON")
+	given := fs.String("token", "", "a `TOKEN` to try; it is never printed")
+	if _, err := parseFlags(fs, "gateway check [--token T] [--json]", args, 0, stdout); err != nil {
+		return err
+	}
+	c, err := databaseConfig()
+	if err != nil {
+		return err
+	}
+	findings := store.Check(ctx, c.DatabaseURL, c.ListenDatabaseURL)
+	findings = append(findings, checkTokens(ctx, c, *given)...)
+	bad := 0
+	for _, f := range findings {
+		if !f.OK {
+			bad++
+		}
+	}
+	if *asJSON {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		if err := e.Encode(findings); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range findings {
+			mark := "✔"
+			if !f.OK {
+				mark = "✘"
+			}
+			fmt.Fprintf(stdout, "%s %-9s %s\n", mark, f.Name, f.Detail)
+			if f.Mend != "" {
+				fmt.Fprintf(stdout, "            → %s\n", f.Mend)
+			}
+		}
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d checks failed", bad, len(findings))
+	}
+	return nil
+}
+
+// checkTokens looks at the keys, and at whom a token names or why it is refused.
+func checkTokens(ctx context.Context, c config, given string) []store.Finding {
+	if err := c.validateTokens(); err != nil {
+		return []store.Finding{{Name: "keys", Detail: err.Error(), Mend: "set the variable that it names"}}
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	verifier, err := auth.New(ctx, auth.Config{
+		Secrets: c.secrets, KeySetURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience,
+		UserClaim: c.JWTUserClaim, Leeway: c.JWTLeeway, Logger: quiet,
+	})
+	if err != nil {
+		return []store.Finding{{Name: "keys", Detail: err.Error(), Mend: "check GATEWAY_JWT_SECRET and GATEWAY_JWKS_URL"}}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	out := []store.Finding{{Name: "keys", OK: true, Detail: fmt.Sprintf("%d shared secrets", len(c.secrets))}}
+	if c.JWKSURL != "" {
+		out[0].Detail += ", key set read"
+		if err := verifier.Refresh(ctx); err != nil {
+			out[0] = store.Finding{Name: "keys", Detail: err.Error(), Mend: "check that GATEWAY_JWKS_URL is reachable from here and is a JWK Set"}
+		}
+	}
+	if given == "" {
+		return out
+	}
+	identity, err := verifier.Verify(ctx, given)
+	var refused *auth.Error
+	switch {
+	case errors.As(err, &refused):
+		return append(out, store.Finding{Name: "token", Detail: "refused: " + refused.Reason, Mend: "compare the issuer's settings with GATEWAY_JWT_*"})
+	case err != nil:
+		return append(out, store.Finding{Name: "token", Detail: err.Error(), Mend: "check the key set"})
+	}
+	detail := fmt.Sprintf("accepted; %s is %s", c.JWTUserClaim, identity.Subject)
+	if !identity.Expires.IsZero() {
+		detail += ", until " + identity.Expires.UTC().Format(time.RFC3339)
+	}
+	return append(out, store.Finding{Name: "token", OK: true, Detail: detail})
+}

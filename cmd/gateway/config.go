@@ -1,0 +1,205 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/kelseyhightower/envconfig"
+)
+
+// config is the whole configuration, read from the environment once and passed
+// by value. The README's table is generated from its tags.
+type config struct {
+	DatabaseURL       string        `envconfig:"DATABASE_URL" desc:"Postgres, as a URL or keyword/value string; required"`
+	ListenDatabaseURL string        `envconfig:"GATEWAY_LISTEN_DATABASE_URL" desc:"direct connection for LISTEN when DATABASE_URL goes through a pooler; empty: DATABASE_URL"`
+	Addr              string        `envconfig:"GATEWAY_ADDR" default:":8080" desc:"public listener"`
+	AdminAddr         string        `envconfig:"GATEWAY_ADMIN_ADDR" default:"127.0.0.1:9090" desc:"listener of /livez, /readyz, /metrics and /debug/pprof/"`
+	PathPrefix        string        `envconfig:"GATEWAY_PATH_PREFIX" default:"/api/notifications" desc:"path in front of /stream/ and /session/"`
+	JWTSecret         string        `envconfig:"GATEWAY_JWT_SECRET" desc:"shared secret for HS256/384/512, at least 32 bytes; several, comma-separated, for rotation"`
+	JWKSURL           string        `envconfig:"GATEWAY_JWKS_URL" desc:"key set for RS/PS/ES/EdDSA; may be set beside the secret"`
+	JWTIssuer         string        `envconfig:"GATEWAY_JWT_ISSUER" desc:"iss that a token must have"`
+	JWTAudience       string        `envconfig:"GATEWAY_JWT_AUDIENCE" desc:"aud that a token must have"`
+	JWTUserClaim      string        `envconfig:"GATEWAY_JWT_USER_CLAIM" default:"user_id" desc:"claim that names the user, integer or string"`
+	JWTLeeway         time.Duration `envconfig:"GATEWAY_JWT_LEEWAY" default:"30s" desc:"how far clocks may differ"`
+	Recipient         string        `envconfig:"GATEWAY_RECIPIENT" default:"claim" desc:"claim: the claim is the user key; lookup: through the view identity"`
+	Cookie            string        `envconfig:"GATEWAY_COOKIE" default:"notifications_token" desc:"name of the session cookie"`
+	CookieInsecure    bool          `envconfig:"GATEWAY_COOKIE_INSECURE" default:"false" desc:"true: the session cookie also goes over plain HTTP"`
+	AllowedOrigins    []string      `envconfig:"GATEWAY_ALLOWED_ORIGINS" desc:"exact origins of other sites whose pages may connect, comma-separated"`
+	PingInterval      time.Duration `envconfig:"GATEWAY_PING_INTERVAL" default:"30s" desc:"between two pings of a stream"`
+	MaxStreams        int           `envconfig:"GATEWAY_MAX_STREAMS" default:"100000" desc:"streams in all"`
+	MaxStreamsPerUser int           `envconfig:"GATEWAY_MAX_STREAMS_PER_USER" default:"20" desc:"streams of one user; past it the oldest ends with replaced"`
+	ConnectsPerMinute int           `envconfig:"GATEWAY_CONNECTS_PER_MINUTE" default:"0" desc:"requests of one address in a minute; 0: no limit"`
+	TrustedProxies    []string      `envconfig:"GATEWAY_TRUSTED_PROXIES" desc:"CIDRs whose X-Forwarded-For counts, comma-separated"`
+	StreamBuffer      int           `envconfig:"GATEWAY_STREAM_BUFFER" default:"65536" desc:"bytes that may wait for one slow client"`
+	ReplayLimit       int           `envconfig:"GATEWAY_REPLAY_LIMIT" default:"1000" desc:"notifications in one page of a replay, and of replay=unread in all"`
+	Drain             time.Duration `envconfig:"GATEWAY_DRAIN" default:"30s" desc:"from SIGTERM to exit"`
+	Retention         time.Duration `envconfig:"GATEWAY_RETENTION" default:"168h" desc:"how long a cursor stays good"`
+	TLSCert           string        `envconfig:"GATEWAY_TLS_CERT" desc:"certificate file; reloaded when it changes"`
+	TLSKey            string        `envconfig:"GATEWAY_TLS_KEY" desc:"key file of the certificate"`
+	LogLevel          string        `envconfig:"GATEWAY_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
+	LogFormat         string        `envconfig:"GATEWAY_LOG_FORMAT" default:"json" desc:"json or text"`
+
+	secrets [][]byte       // JWTSecret, split
+	proxies []netip.Prefix // TrustedProxies, parsed
+}
+
+// minSecret is RFC 7518 section 3.2: a key at least as long as HS256's output.
+const minSecret = 32
+
+// readConfig reads the environment. Its error names each bad variable and
+// never holds a value, because the value may be a secret.
+func readConfig() (config, error) {
+	var c config
+	if err := envconfig.Process("", &c); err != nil {
+		var pe *envconfig.ParseError
+		if errors.As(err, &pe) {
+			return c, fmt.Errorf("%s: not a valid %s", pe.KeyName, strings.TrimPrefix(pe.TypeName, "time."))
+		}
+		return c, errors.New("the environment cannot be read")
+	}
+	for name, value := range map[string]*string{
+		"DATABASE_URL": &c.DatabaseURL, "GATEWAY_LISTEN_DATABASE_URL": &c.ListenDatabaseURL,
+		"GATEWAY_JWT_SECRET": &c.JWTSecret, "GATEWAY_JWKS_URL": &c.JWKSURL,
+	} {
+		if err := fromFile(name, value); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// fromFile takes a variable from the file that NAME_FILE names.
+func fromFile(name string, value *string) error {
+	path := os.Getenv(name + "_FILE")
+	if path == "" {
+		return nil
+	}
+	if *value != "" {
+		return fmt.Errorf("%s_FILE: %s is set too; set one of them", name, name)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("%s_FILE: the file cannot be read: %w", name, errors.Unwrap(err))
+	}
+	*value = strings.TrimSpace(string(text))
+	if *value == "" {
+		return fmt.Errorf("%s_FILE: the file is empty", name)
+	}
+	return nil
+}
+
+// validateDatabase checks what every command that reaches Postgres needs.
+func (c *config) validateDatabase() error {
+	if c.DatabaseURL == "" {
+		return errors.New("DATABASE_URL: required")
+	}
+	return nil
+}
+
+// validateServe checks the whole and parses what has a form.
+func (c *config) validateServe() error {
+	if err := c.validateDatabase(); err != nil {
+		return err
+	}
+	if err := c.validateTokens(); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(c.PathPrefix, "/") || strings.ContainsAny(c.PathPrefix, " {}?#%;\\\"\r\n") || strings.Contains(c.PathPrefix, "//") {
+		return errors.New("GATEWAY_PATH_PREFIX: must begin with / and be a plain path")
+	}
+	c.PathPrefix = strings.TrimRight(c.PathPrefix, "/")
+	for name, d := range map[string]time.Duration{"GATEWAY_PING_INTERVAL": c.PingInterval, "GATEWAY_RETENTION": c.Retention} {
+		if d < time.Second {
+			return fmt.Errorf("%s: must be at least 1s", name)
+		}
+	}
+	if c.Drain < 0 {
+		return errors.New("GATEWAY_DRAIN: must not be negative")
+	}
+	for name, n := range map[string]int{
+		"GATEWAY_MAX_STREAMS": c.MaxStreams, "GATEWAY_MAX_STREAMS_PER_USER": c.MaxStreamsPerUser,
+		"GATEWAY_REPLAY_LIMIT": c.ReplayLimit,
+	} {
+		if n < 1 {
+			return fmt.Errorf("%s: must be at least 1", name)
+		}
+	}
+	if c.ReplayLimit > 100_000 {
+		return errors.New("GATEWAY_REPLAY_LIMIT: must be at most 100000")
+	}
+	if c.StreamBuffer < 4096 {
+		return errors.New("GATEWAY_STREAM_BUFFER: must be at least 4096")
+	}
+	if c.ConnectsPerMinute < 0 {
+		return errors.New("GATEWAY_CONNECTS_PER_MINUTE: must not be negative")
+	}
+	if strings.Trim(c.Cookie, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" || c.Cookie == "" {
+		return errors.New("GATEWAY_COOKIE: must be letters, digits, - and _")
+	}
+	for _, text := range c.TrustedProxies {
+		p, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			return errors.New("GATEWAY_TRUSTED_PROXIES: must be CIDRs such as 10.0.0.0/8")
+		}
+		c.proxies = append(c.proxies, p.Masked())
+	}
+	for i, origin := range c.AllowedOrigins {
+		u, err := url.Parse(strings.TrimSpace(origin))
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			return errors.New("GATEWAY_ALLOWED_ORIGINS: must be exact origins such as https://crm.example.com")
+		}
+		c.AllowedOrigins[i] = strings.TrimSpace(origin)
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return errors.New("GATEWAY_TLS_CERT, GATEWAY_TLS_KEY: set both or none")
+	}
+	return c.validateLog()
+}
+
+func (c *config) validateTokens() error {
+	for secret := range strings.SplitSeq(c.JWTSecret, ",") {
+		if secret = strings.TrimSpace(secret); secret == "" {
+			continue
+		}
+		if len(secret) < minSecret {
+			return fmt.Errorf("GATEWAY_JWT_SECRET: each secret must have at least %d bytes", minSecret)
+		}
+		c.secrets = append(c.secrets, []byte(secret))
+	}
+	if len(c.secrets) == 0 && c.JWKSURL == "" {
+		return errors.New("GATEWAY_JWT_SECRET, GATEWAY_JWKS_URL: set at least one")
+	}
+	if c.JWKSURL != "" {
+		u, err := url.Parse(c.JWKSURL)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			return errors.New("GATEWAY_JWKS_URL: must be an http or https URL")
+		}
+	}
+	if c.JWTUserClaim == "" {
+		return errors.New("GATEWAY_JWT_USER_CLAIM: must not be empty")
+	}
+	if c.JWTLeeway < 0 || c.JWTLeeway > time.Hour {
+		return errors.New("GATEWAY_JWT_LEEWAY: must be between 0 and 1h")
+	}
+	if c.Recipient != "claim" && c.Recipient != "lookup" {
+		return errors.New("GATEWAY_RECIPIENT: must be claim or lookup")
+	}
+	return nil
+}
+
+func (c *config) validateLog() error {
+	switch c.LogLevel {
+	case "debug", "info", "warn", "error":
+	default:
+		return errors.New("GATEWAY_LOG_LEVEL: must be debug, info, warn or error")
+	}
+	if c.LogFormat != "json" && c.LogFormat != "text" {
+		return errors.New("GATEWAY_LOG_FORMAT: must be json or text")
+	}
+	return nil
+}

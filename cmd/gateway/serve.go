@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/seed-64e334f9/notification-gateway/auth"
+	"github.com/seed-64e334f9/notification-gateway/gateway"
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+const (
+	headerDeadline = 10 * time.Second // a client that sends its header slower than this is cut off
+	idleDeadline   = 60 * time.Second // between two requests of one connection
+	maxHeader      = 16 << 10         // bytes
+	stopDeadline   = 5 * time.Second  // after the drain, for requests still under way
+)
+
+// serve runs the gateway until ctx ends, then drains.
+func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	if _, err := parseFlags(fs, "gateway serve (configured by the environment; see the README's table)", args, 0, stdout); err != nil {
+		return err
+	}
+	c, err := readConfig()
+	if err == nil {
+		err = c.validateServe()
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	logger := newLogger(c, stderr)
+	warnOpenFiles(c, logger)
+	s, err := assemble(ctx, c, logger)
+	if err != nil {
+		return err
+	}
+	defer s.store.Close()
+	return s.run(ctx)
+}
+
+// service is everything that runs, wired.
+type service struct {
+	config   config
+	logger   *slog.Logger
+	registry *prometheus.Registry
+	store    *store.Store
+	feed     *store.Feed
+	verifier *auth.Verifier
+	gateway  *gateway.Gateway
+	public   *http.Server
+	draining chan struct{} // closed when the drain begins
+}
+
+// assemble wires the parts. It connects to nothing: Postgres and the key
+// server may still be down.
+func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, error) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+	st, err := store.Open(ctx, store.Config{
+		URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Retention: c.Retention,
+		Lookup: c.Recipient == "lookup", Logger: logger, Metrics: store.NewMetrics(registry),
+	})
+	if err != nil {
+		return nil, usageError{fmt.Errorf("DATABASE_URL: %w", err)}
+	}
+	feed, err := store.NewFeed(st)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("GATEWAY_LISTEN_DATABASE_URL: %w", err)}
+	}
+	verifier, err := auth.New(ctx, auth.Config{
+		Secrets: c.secrets, KeySetURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience,
+		UserClaim: c.JWTUserClaim, Leeway: c.JWTLeeway, Logger: logger,
+	})
+	if err != nil {
+		return nil, usageError{fmt.Errorf("token verification: %w", err)}
+	}
+	gw := gateway.New(gateway.Config{
+		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, MaxStreams: c.MaxStreams,
+		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit,
+		Drain: c.Drain, AllowedOrigins: c.AllowedOrigins, CookieName: c.Cookie, CookieInsecure: c.CookieInsecure,
+		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger,
+	}, st, verifier, registry)
+	public := &http.Server{
+		Handler: gw.Handler(), ReadHeaderTimeout: headerDeadline, IdleTimeout: idleDeadline,
+		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+	if c.TLSCert != "" {
+		if public.TLSConfig, err = reloadingTLS(c.TLSCert, c.TLSKey); err != nil {
+			return nil, usageError{fmt.Errorf("GATEWAY_TLS_CERT, GATEWAY_TLS_KEY: %w", err)}
+		}
+	}
+	return &service{
+		config: c, logger: logger, registry: registry, store: st, feed: feed, verifier: verifier,
+		gateway: gw, public: public, draining: make(chan struct{}),
+	}, nil
+}
+
+// run listens, starts every part and waits for each. It returns nil after a
+// clean drain.
+func (s *service) run(ctx context.Context) error {
+	listener, err := net.Listen("tcp", s.config.Addr)
+	if err != nil {
+		return fmt.Errorf("GATEWAY_ADDR: %w", err)
+	}
+	adminListener, err := net.Listen("tcp", s.config.AdminAddr)
+	if err != nil {
+		listener.Close()
+		return fmt.Errorf("GATEWAY_ADMIN_ADDR: %w", err)
+	}
+	admin := &http.Server{Handler: s.adminHandler(), ReadHeaderTimeout: headerDeadline, ErrorLog: s.public.ErrorLog}
+
+	// The parts outlive ctx: streams go on receiving while they are drained.
+	parts, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	failed := make(chan error, 6) // one for each part at the most
+	var running sync.WaitGroup
+	start := func(what string, part func(context.Context) error) {
+		running.Go(func() {
+			if err := part(parts); err != nil && parts.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("%s: %w", what, err)
+			}
+		})
+	}
+	start("feed", func(ctx context.Context) error { return s.feed.Run(ctx, s.gateway.Deliver) })
+	start("gateway", s.gateway.Run)
+	start("key set", s.verifier.Run)
+	start("prune", s.store.Prune)
+	start("public listener", func(context.Context) error {
+		if s.public.TLSConfig != nil {
+			return s.public.ServeTLS(listener, "", "")
+		}
+		return s.public.Serve(listener)
+	})
+	start("admin listener", func(context.Context) error { return admin.Serve(adminListener) })
+	s.logger.Info("listening", "addr", listener.Addr().String(), "tls", s.public.TLSConfig != nil)
+	s.logger.Info("admin listening", "addr", adminListener.Addr().String())
+
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		s.drain(parts)
+	}
+	ending, cancel := context.WithTimeout(parts, stopDeadline)
+	defer cancel()
+	if e := s.public.Shutdown(ending); e != nil {
+		s.public.Close() //nolint:errcheck // nothing more can be done for those requests
+	}
+	admin.Close() //nolint:errcheck // scrapes may be cut off
+	stop(context.Canceled)
+	running.Wait()
+	s.logger.Info("stopped")
+	return err
+}
+
+func (s *service) drain(ctx context.Context) {
+	s.logger.Info("draining", "streams", s.gateway.Streams(), "within", s.config.Drain.String())
+	close(s.draining)
+	ctx, cancel := context.WithTimeout(ctx, s.config.Drain)
+	defer cancel()
+	s.gateway.Drain(ctx)
+}
+
+func newLogger(c config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // validated
+	options := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}

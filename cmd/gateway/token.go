@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/auth"
+)
+
+// token mints a token with the first configured shared secret, for trying out.
+func token(_ context.Context, args []string, stdout, _ io.Writer) error {
+	fs := flag.NewFlagSet("token", flag.ContinueOnError)
+	user := fs.String("user", "", "the `USER` that the token names, an integer or a text; required")
+	ttl := fs.Duration("ttl", time.Hour, "how long the token is good")
+	if _, err := parseFlags(fs, "gateway token --user 5 [--ttl 1h]", args, 0, stdout); err != nil {
+		return err
+	}
+	if *user == "" {
+		return usageError{errors.New("--user: required")}
+	}
+	if *ttl <= 0 {
+		return usageError{errors.New("--ttl: must be positive")}
+	}
+	c, err := readConfig()
+	if err == nil {
+		err = c.validateTokens()
+	}
+	if err == nil && len(c.secrets) == 0 {
+		err = errors.New("GATEWAY_JWT_SECRET: required to mint a token")
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	now := time.Now()
+	claims := map[string]any{
+		"token_type": "access", "iat": now.Unix(), "exp": now.Add(*ttl).Unix(), c.JWTUserClaim: *user,
+	}
+	if n, err := strconv.ParseInt(*user, 10, 64); err == nil {
+		claims[c.JWTUserClaim] = n
+	}
+	if c.JWTIssuer != "" {
+		claims["iss"] = c.JWTIssuer
+	}
+	if c.JWTAudience != "" {
+		claims["aud"] = c.JWTAudience
+	}
+	text, err := auth.Mint(c.secrets[0], claims)
+	if err != nil {
+		return fmt.Errorf("mint: %w", err)
+	}
+	_, err = fmt.Fprintln(stdout, text)
+	return err
+}
+
+// version prints what was built, from what, with what.
+func version(_ context.Context, args []string, stdout, _ io.Writer) error {
+	if _, err := parseFlags(flag.NewFlagSet("version", flag.ContinueOnError), "gateway version", args, 0, stdout); err != nil {
+		return err
+	}
+	v, commit := buildVersion()
+	_, err := fmt.Fprintf(stdout, "gateway %s %s %s\n", v, commit, runtime.Version())
+	return err
+}
+
+// buildVersion reads what the Go tool recorded in the binary.
+func buildVersion() (version, commit string) {
+	version, commit = "devel", "unknown"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version, commit
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		version = v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			commit = s.Value
+		}
+	}
+	return version, commit
+}

@@ -1,0 +1,24 @@
+// Package gateway takes HTTP requests in and sends event streams out.
+//
+// The data has one way in: Deliver, called by one goroutine with one batch
+// after the other. The request has one way in: Handler. They meet in the hub.
+//
+// Order. A stream registers at the hub's position S first; then what its
+// client's cursor has not seen and S has is replayed; then it is live. A batch
+// that arrives meanwhile only marks the stream as dirty, and the replay goes on
+// up to the new position. So there is no gap, no queue that grows during a
+// replay, and no row that comes twice but where the cursors themselves overlap.
+//
+// Cursors. Only the last event of a batch, or of a page of a replay, carries
+// the position after it; the earlier ones carry the position before, so that a
+// connection that breaks between them repeats and never skips. A stream that
+// must first be told of a loss carries a stale cursor until it has been.
+//
+// Back-pressure. A stream hands its events to a transport, which queues and
+// never blocks. A live client that lets more than the buffer pile up is ended
+// with slow_consumer and comes back with its cursor; it never holds up another.
+// A replay waits for its own client before it reads the next page.
+//
+// What may not be assumed: that an event was read because it was written; that
+// events of different users have an order; that one ID comes only once.
+package gateway

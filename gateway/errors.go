@@ -1,0 +1,108 @@
+package gateway
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/auth"
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// httpError is what a client gets instead of a stream: a status, a word and a
+// sentence. The cause, if any, is for the log alone.
+type httpError struct {
+	status    int
+	code      string
+	sentence  string
+	wait      time.Duration // Retry-After (RFC 9110 section 10.2.3); zero leaves it out
+	challenge string        // WWW-Authenticate (RFC 6750 section 3); empty leaves it out
+	reason    string        // label of auth_failures_total; empty counts nothing
+	cause     error
+}
+
+const (
+	waitShort = time.Second     // for what passes by itself soon
+	waitLong  = 5 * time.Second // for what needs somebody to leave
+)
+
+func errBadRequest(sentence string) *httpError {
+	return &httpError{status: http.StatusBadRequest, code: "bad_request", sentence: sentence}
+}
+
+func errStarting() *httpError {
+	return &httpError{status: http.StatusServiceUnavailable, code: "starting", sentence: "The service is starting.", wait: waitShort}
+}
+
+func errDraining() *httpError {
+	return &httpError{status: http.StatusServiceUnavailable, code: "draining", sentence: "The service is restarting.", wait: waitShort}
+}
+
+func errFull() *httpError {
+	return &httpError{status: http.StatusServiceUnavailable, code: "full", sentence: "The service has all the streams it can hold.", wait: waitLong}
+}
+
+func errOrigin() *httpError {
+	return &httpError{status: http.StatusForbidden, code: "origin_not_allowed", sentence: "This origin may not use the session cookie.", reason: "origin"}
+}
+
+// errToken turns what extracting or verifying a token gave into an answer. The
+// texts are fixed: nothing that the client sent comes back.
+func errToken(err error) *httpError {
+	var refused *auth.Error
+	switch {
+	case errors.As(err, &refused) && refused.Reason == "missing":
+		return &httpError{
+			status: http.StatusUnauthorized, code: "missing_token", sentence: "A token is required.",
+			challenge: `Bearer realm="notifications"`, reason: refused.Reason,
+		}
+	case errors.As(err, &refused):
+		description := "The token was refused: " + strings.ReplaceAll(refused.Reason, "_", " ") + "."
+		return &httpError{
+			status: http.StatusUnauthorized, code: refused.Code, sentence: description,
+			challenge: `Bearer realm="notifications", error="invalid_token", error_description="` + description + `"`, reason: refused.Reason,
+		}
+	case errors.Is(err, auth.ErrUnavailable):
+		return &httpError{status: http.StatusServiceUnavailable, code: "keys_unavailable", sentence: "Tokens cannot be verified at the moment.", wait: waitLong, cause: err}
+	}
+	return errCause(err)
+}
+
+// errCause turns what Postgres gave into an answer.
+func errCause(err error) *httpError {
+	switch {
+	case errors.Is(err, store.ErrNotReady):
+		return errStarting()
+	case errors.Is(err, store.ErrNoRecipient):
+		return &httpError{status: http.StatusForbidden, code: "no_recipient", sentence: "The token names no active recipient.", reason: "no_recipient"}
+	}
+	return &httpError{status: http.StatusServiceUnavailable, code: "unavailable", sentence: "The service cannot answer at the moment.", wait: waitLong, cause: err}
+}
+
+// answer writes e; it is never called after a stream's first byte.
+func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, e *httpError) {
+	if e.cause != nil && r.Context().Err() == nil {
+		g.config.Logger.Error("request failed", "status", e.status, "code", e.code, "err", e.cause)
+	}
+	if e.reason != "" {
+		g.metrics.authFailures.WithLabelValues(e.reason).Inc()
+	}
+	h := w.Header()
+	if e.wait > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.wait.Seconds()))))
+	}
+	if e.challenge != "" {
+		h.Set("WWW-Authenticate", e.challenge)
+	}
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(e.status)
+	if r.Method != http.MethodHead {
+		body := append([]byte(`{"error":`), quoted(e.sentence)...)
+		body = append(append(append(body, `,"code":`...), quoted(e.code)...), "}\n"...)
+		w.Write(body) //nolint:errcheck // the client is gone
+	}
+}

@@ -1,0 +1,84 @@
+package gateway
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// The event types of the stream, and at the same time the values of the label
+// of events_sent_total.
+const (
+	eventConnected    = "connected"
+	eventNotification = "notification"
+	eventPing         = "ping"
+	eventReset        = "reset"
+	eventError        = "error"
+)
+
+// event is one event of the stream, encoded: it goes out in one write and may
+// be shared by many streams, so nobody modifies bytes.
+type event struct {
+	name     string
+	bytes    []byte
+	captured time.Time // when the row was captured; zero where no delay is measured
+}
+
+// encode writes the fields of one event (WHATWG HTML, section 9.2.5, "Parsing
+// an event stream"). data must be one line; id empty leaves the field out;
+// retry is the reconnection time, zero leaves it out.
+func encode(id, name string, retry time.Duration, data []byte) event {
+	b := make([]byte, 0, len(id)+len(name)+len(data)+48)
+	if id != "" {
+		b = append(append(append(b, "id: "...), id...), '\n')
+	}
+	b = append(append(append(b, "event: "...), name...), '\n')
+	if retry > 0 {
+		b = append(strconv.AppendInt(append(b, "retry: "...), retry.Milliseconds(), 10), '\n')
+	}
+	b = append(append(append(b, "data: "...), data...), "\n\n"...)
+	return event{name: name, bytes: b}
+}
+
+func connectedEvent(id string, r store.Recipient, retry time.Duration) event {
+	user := []byte(r.UserKey)
+	if !r.Numeric {
+		user = quoted(r.UserKey)
+	}
+	data := append([]byte(`{"message":"Connected to notification stream","user":`), user...)
+	return encode(id, eventConnected, retry, append(data, '}'))
+}
+
+// notificationEvent is the row itself, or a reset where the row could not be
+// read.
+func notificationEvent(id string, n store.Notification) event {
+	if n.Err != nil {
+		return resetEvent(id, "unreadable")
+	}
+	e := encode(id, eventNotification, 0, n.Data)
+	e.captured = n.InsertedAt
+	return e
+}
+
+func pingEvent(id string, now time.Time) event {
+	return encode(id, eventPing, 0, []byte(`{"timestamp":"`+now.UTC().Format(time.RFC3339)+`"}`))
+}
+
+func resetEvent(id, reason string) event {
+	return encode(id, eventReset, 0, []byte(`{"reason":`+string(quoted(reason))+`}`))
+}
+
+func errorEvent(code, message string, retry time.Duration) event {
+	return encode("", eventError, retry, []byte(`{"code":`+string(quoted(code))+`,"message":`+string(quoted(message))+`}`))
+}
+
+// quoted is text as a JSON string.
+func quoted(text string) []byte {
+	b, err := json.Marshal(text)
+	if err != nil { // a string always marshals
+		panic(err)
+	}
+	return b
+}

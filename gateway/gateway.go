@@ -1,0 +1,162 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-64e334f9/notification-gateway/auth"
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// Source is what the gateway needs of Postgres. *store.Store is one.
+type Source interface {
+	ParseCursor(text string) (store.Cursor, error)
+	Load(ctx context.Context, entries []store.Entry) ([]store.Notification, error)
+	Replay(ctx context.Context, userKey string, from, to store.Cursor, after store.Place, limit int) (store.Page, error)
+	Unread(ctx context.Context, userKey string, limit int) ([]store.Notification, error)
+	Recipient(ctx context.Context, subject string) (store.Recipient, error)
+}
+
+// Verifier says whom a token names. *auth.Verifier is one.
+type Verifier interface {
+	Verify(ctx context.Context, token string) (auth.Identity, error)
+}
+
+// Config is the gateway's configuration. Every field is required but where a
+// zero has a meaning.
+type Config struct {
+	PathPrefix        string         // in front of /stream/ and /session/, without a last slash
+	PingInterval      time.Duration  // between two pings of a stream
+	MaxStreams        int            // in all
+	MaxStreamsPerUser int            // past it the oldest is ended
+	StreamBuffer      int            // bytes that may wait for one client
+	ReplayLimit       int            // rows in one page of a replay
+	Drain             time.Duration  // how long streams may take to be ended
+	AllowedOrigins    []string       // exact origins for CORS; none by default
+	CookieName        string         // the session cookie
+	CookieInsecure    bool           // the cookie also goes over plain HTTP
+	TrustedProxies    []netip.Prefix // whose X-Forwarded-For counts; none by default
+	ConnectsPerMinute int            // for one address; zero is no limit
+	Logger            *slog.Logger
+}
+
+// reconnectionTime is what clients are told to wait before they reconnect; the
+// jitter keeps a herd from coming back in step.
+const reconnectionTime = 3 * time.Second
+
+func (c Config) retry() time.Duration {
+	return reconnectionTime*3/4 + rand.N(reconnectionTime/2)
+}
+
+// Gateway serves event streams. The caller runs it, delivers to it and drains
+// it; its handler may be used at once.
+type Gateway struct {
+	config   Config
+	source   Source
+	verifier Verifier
+	metrics  *metrics
+	hub      *hub
+	limiter  *limiter
+}
+
+// New makes a gateway. It panics, as the registerer does, when its metrics are
+// registered twice.
+func New(config Config, source Source, verifier Verifier, registerer prometheus.Registerer) *Gateway {
+	m := newMetrics(registerer)
+	return &Gateway{
+		config: config, source: source, verifier: verifier, metrics: m,
+		hub: newHub(config, source, m), limiter: newLimiter(config.ConnectsPerMinute, config.TrustedProxies),
+	}
+}
+
+// Handler serves the public routes.
+func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveHTTP) }
+
+// Deliver brings a batch to the streams of its users. One goroutine calls it,
+// one batch after the other. Its error means that nothing of the batch was
+// delivered: the caller must bring it again.
+func (g *Gateway) Deliver(ctx context.Context, batch store.Batch) error {
+	return g.hub.deliver(ctx, batch)
+}
+
+// Streams returns how many streams are open.
+func (g *Gateway) Streams() int {
+	g.hub.mu.Lock()
+	defer g.hub.mu.Unlock()
+	return g.hub.count
+}
+
+// Run sends pings and ends streams whose token has expired, until ctx ends. It
+// returns ctx's cause.
+func (g *Gateway) Run(ctx context.Context) error {
+	pings := time.NewTicker(g.hub.wheel.tick)
+	defer pings.Stop()
+	for {
+		select {
+		case now := <-pings.C:
+			g.hub.tick(now)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Pace of a drain: most of the time is spread over the streams, and the rest
+// is left for the last ones to be written.
+const (
+	drainShare   = 0.8
+	drainSlowest = 250 * time.Millisecond // between two streams, however few there are
+)
+
+// Drain refuses new streams and ends the open ones one by one, so that their
+// clients do not all reconnect at once; meanwhile they go on receiving. It
+// returns when none is left or ctx ends.
+func (g *Gateway) Drain(ctx context.Context) {
+	streams := g.hub.startDrain()
+	pace := drainSlowest
+	if len(streams) > 0 {
+		pace = min(pace, time.Duration(float64(g.config.Drain)*drainShare)/time.Duration(len(streams)))
+	}
+	tick := time.NewTicker(max(pace, time.Microsecond))
+	defer tick.Stop()
+	for i, s := range streams {
+		if i > 0 {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				// Out of time: the rest is told at once.
+			}
+		}
+		g.hub.mu.Lock()
+		g.hub.end(s, endDraining)
+		g.hub.mu.Unlock()
+	}
+	select {
+	case <-g.hub.empty:
+	case <-ctx.Done():
+	}
+}
+
+// startDrain refuses new streams from now on and returns the open ones.
+func (h *hub) startDrain() []*stream {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []*stream
+	if h.draining {
+		return nil
+	}
+	h.draining = true
+	for _, streams := range h.users {
+		all = append(all, streams...)
+	}
+	if h.count == 0 {
+		close(h.empty)
+	}
+	return all
+}

@@ -1,0 +1,58 @@
+package gateway
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-64e334f9/notification-gateway/auth"
+)
+
+// metrics are the measurements of this package; every label is from a closed
+// set, and none holds a user.
+type metrics struct {
+	streams      prometheus.Gauge
+	opened       prometheus.Counter
+	closed       *prometheus.CounterVec // reason: endings
+	authFailures *prometheus.CounterVec // reason: auth.Reasons and those of handler.go
+	eventsSent   *prometheus.CounterVec // event: the event types
+	bytesSent    prometheus.Counter
+	lag          prometheus.Histogram
+	replayed     prometheus.Counter
+	resets       *prometheus.CounterVec // reason: those of store.ResetError, and unreadable
+	slow         prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	const ns = "notification_gateway"
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Name: name, Help: help})
+	}
+	vector := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Name: name, Help: help}, []string{label})
+	}
+	m := &metrics{
+		streams:      prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Name: "streams", Help: "Open event streams."}),
+		opened:       counter("streams_opened_total", "Event streams that were opened."),
+		closed:       vector("streams_closed_total", "Event streams that ended, by reason.", "reason"),
+		authFailures: vector("auth_failures_total", "Requests whose token or origin was refused, by reason.", "reason"),
+		eventsSent:   vector("events_sent_total", "Events written to streams, by type.", "event"),
+		bytesSent:    counter("bytes_sent_total", "Bytes of events written to streams."),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: ns, Name: "delivery_lag_seconds", Help: "From the capture of a row to its event written; live events only.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 18),
+		}),
+		replayed: counter("replayed_total", "Notifications that resumed streams got from the log."),
+		resets:   vector("resets_total", "Reset events, by reason.", "reason"),
+		slow:     counter("slow_consumers_total", "Streams that were ended because too much waited to be read."),
+	}
+	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, m.eventsSent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow)
+	for _, reason := range endings() {
+		m.closed.WithLabelValues(reason)
+	}
+	for _, name := range []string{eventConnected, eventNotification, eventPing, eventReset, eventError} {
+		m.eventsSent.WithLabelValues(name)
+	}
+	for _, reason := range auth.Reasons() {
+		m.authFailures.WithLabelValues(reason)
+	}
+	return m
+}

@@ -1,0 +1,105 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// catchUp brings a stream what its client has missed between from and to, and
+// what came while it did, and makes it live. It runs in a goroutine of the
+// request, which waits for it.
+func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor) error {
+	told := from
+	for {
+		var after store.Place
+		for {
+			page, err := h.source.Replay(ctx, s.recipient.UserKey, from, to, after, h.config.ReplayLimit)
+			if err != nil {
+				return err
+			}
+			if told, err = h.sendPage(ctx, s, page.Notifications, told, page.Cursor); err != nil {
+				return err
+			}
+			if !page.More {
+				break
+			}
+			after = page.Next
+		}
+		var live bool
+		from = to
+		if to, live = h.goLive(s, told); live {
+			return nil
+		}
+	}
+}
+
+// unread brings a stream its user's unread notifications and makes it live.
+// Until the last of them the client has no position: a connection that breaks
+// before is answered with a reset.
+func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
+	all, err := h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)
+	if err != nil {
+		return err
+	}
+	told, err := h.sendPage(ctx, s, all, store.Cursor{}, at)
+	if err != nil {
+		return err
+	}
+	if told.IsZero() { // nothing to show, and so no event that carried the position
+		if err := send(ctx, s, pingEvent(at.String(), time.Now())); err != nil {
+			return err
+		}
+	}
+	to, live := h.goLive(s, at)
+	if live {
+		return nil
+	}
+	return h.catchUp(ctx, s, at, to)
+}
+
+// sendPage sends rows as fast as the client reads them. The last carries the
+// position after, the others the one before; it returns which was told.
+func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification, before, after store.Cursor) (store.Cursor, error) {
+	last := -1
+	for i, n := range rows {
+		if n.Err != nil || n.Data != nil && s.wants(n.Type) {
+			last = i
+		}
+	}
+	for i, n := range rows[:last+1] {
+		if n.Err == nil && (n.Data == nil || !s.wants(n.Type)) {
+			continue
+		}
+		id := before.String()
+		if i == last {
+			id = after.String()
+		}
+		if n.Err != nil {
+			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)
+			h.metrics.resets.WithLabelValues("unreadable").Inc()
+		}
+		e := notificationEvent(id, n)
+		e.captured = time.Time{} // its delay is the client's absence
+		if err := send(ctx, s, e); err != nil {
+			return before, err
+		}
+		h.metrics.replayed.Inc()
+	}
+	if last < 0 {
+		return before, nil
+	}
+	return after, nil
+}
+
+// send waits for the client instead of ending a slow one.
+func send(ctx context.Context, s *stream, e event) error {
+	for !s.out.Send(e) {
+		if err := s.out.Drained(ctx); err != nil {
+			return fmt.Errorf("wait for the client: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// AttachOptions names the CRM's notification table and its two columns.
+type AttachOptions struct {
+	Table      string // as SQL names it: notifications, crm.notifications, "Crm"."Notification"
+	UserColumn string // the recipient; as it is, without quotes
+	IDColumn   string // the notification's ID; as it is, without quotes
+}
+
+// triggerName is the capture trigger's name on every table.
+const triggerName = "notification_gateway_capture"
+
+// Attach puts the capture trigger on the CRM's table, or replaces it: a row
+// trigger (rows that COPY or a partition brings are seen), enabled ALWAYS (so
+// that it also fires under session_replication_role = replica, see
+// https://www.postgresql.org/docs/current/sql-altertable.html). It needs the
+// TRIGGER privilege and ownership of the table, and waits 3 s for its lock.
+func Attach(ctx context.Context, url string, options AttachOptions) error {
+	return alterTable(ctx, url, options.Table, func(tx pgx.Tx, oid uint32, table string) error {
+		numbers := make([]int16, 2)
+		for i, column := range []string{options.UserColumn, options.IDColumn} {
+			err := tx.QueryRow(ctx, "SELECT attnum FROM pg_attribute WHERE attrelid = $1 AND attname = $2 AND attnum > 0 AND NOT attisdropped", oid, column).Scan(&numbers[i])
+			if errors.Is(err, pgx.ErrNoRows) {
+				return fmt.Errorf("table %s has no column %q", table, column)
+			}
+			if err != nil {
+				return fmt.Errorf("look for column %q: %w", column, err)
+			}
+		}
+		for _, q := range []string{
+			fmt.Sprintf("DROP TRIGGER IF EXISTS %s ON %s", triggerName, table),
+			fmt.Sprintf("CREATE TRIGGER %s AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION notification_gateway.capture(%s, %s, '%d', '%d')",
+				triggerName, table, quoteLiteral(options.UserColumn), quoteLiteral(options.IDColumn), numbers[0], numbers[1]),
+			fmt.Sprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, triggerName),
+		} {
+			if _, err := tx.Exec(ctx, q); err != nil {
+				return fmt.Errorf("attach to %s: %w", table, err)
+			}
+		}
+		return nil
+	})
+}
+
+// Detach takes the capture trigger off the CRM's table; without one it does nothing.
+func Detach(ctx context.Context, url, table string) error {
+	return alterTable(ctx, url, table, func(tx pgx.Tx, _ uint32, table string) error {
+		if _, err := tx.Exec(ctx, fmt.Sprintf("DROP TRIGGER IF EXISTS %s ON %s", triggerName, table)); err != nil {
+			return fmt.Errorf("detach from %s: %w", table, err)
+		}
+		return nil
+	})
+}
+
+// alterTable resolves a table's name as SQL names it and runs change in one
+// transaction. The name given to change is Postgres's own quoting of it, so
+// nothing that the caller wrote reaches a statement's text.
+func alterTable(ctx context.Context, url, name string, change func(tx pgx.Tx, oid uint32, table string) error) error {
+	conn, err := connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '3s'"); err != nil {
+			return fmt.Errorf("set the lock timeout: %w", err)
+		}
+		var oid uint32
+		var table string
+		err := tx.QueryRow(ctx, `SELECT c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+			WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p')`, name).Scan(&oid, &table)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("there is no table %s", name)
+		}
+		if err != nil {
+			return fmt.Errorf("look for table %s: %w", name, err)
+		}
+		return change(tx, oid, table)
+	})
+}

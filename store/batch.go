@@ -1,0 +1,85 @@
+package store
+
+import (
+	"slices"
+	"time"
+)
+
+// Entry is one captured row of notification_gateway.log: that a notification
+// was inserted, for whom, and in which transaction. It holds no payload; Load
+// brings that, and only for those who are connected.
+type Entry struct {
+	XID        uint64    // top-level transaction ID (xid8) of the insert
+	Position   int64     // order inside a batch only; says nothing of commit order
+	InsertedAt time.Time // the database server's clock at the insert
+	UserKey    string    // recipient, as text; empty when the CRM's column was null
+	ItemID     string    // the notification's ID, as text
+	Disconnect string    // when not empty, no notification but an order to end the user's streams: the reason
+}
+
+// Batch is everything that became visible between two polls of the feed, in
+// order of transaction ID and position. Cursor is the position after it.
+type Batch struct {
+	Entries []Entry
+	Cursor  Cursor
+}
+
+// Notification is an Entry with its full row, as Load or Replay found it.
+//
+// Three outcomes are told apart: Data is the row; Data and Err are nil when
+// the row is gone or names another recipient by now, and nothing is owed;
+// Err says why a row that exists could not be read, and the recipient must be
+// told that something was missed (a reset).
+type Notification struct {
+	Entry
+	Type string // notification_type, empty when the row has none
+	Data []byte // one line of JSON, never a raw CR or LF; shared by all streams, never modified
+	Err  error
+}
+
+// Page is one page of a replay. Cursor proves that everything up to the end
+// of the page has been seen; when More is set, ask again with Next.
+type Page struct {
+	Notifications []Notification
+	Cursor        Cursor
+	Next          Place
+	More          bool
+}
+
+// Place is where the next page of a replay begins. The zero Place is the start.
+type Place struct {
+	xid      uint64
+	position int64
+}
+
+// Snapshot is a pg_snapshot: which transaction IDs had ended when it was taken
+// (https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-SNAPSHOT-PARTS).
+type Snapshot struct {
+	Xmax uint64   // no transaction ID at or above Xmax had ended
+	Xip  []uint64 // below Xmax, these were still running; ascending
+}
+
+// Sees reports whether a committed transaction is visible in the snapshot.
+func (s Snapshot) Sees(xid uint64) bool {
+	if xid >= s.Xmax {
+		return false
+	}
+	_, running := slices.BinarySearch(s.Xip, xid)
+	return !running
+}
+
+// Clip forgets every transaction above highest. After a crash Postgres hands
+// out again the IDs of transactions that never reached the disk, so a snapshot
+// may claim no more than the log rows that proved it: clipping to the highest
+// committed log row costs nothing and makes a re-used ID look new.
+func (s Snapshot) Clip(highest uint64) Snapshot {
+	if s.Xmax <= highest+1 {
+		return s
+	}
+	end, _ := slices.BinarySearch(s.Xip, highest+1)
+	return Snapshot{Xmax: highest + 1, Xip: s.Xip[:end:end]}
+}
+
+func (s Snapshot) equal(o Snapshot) bool {
+	return s.Xmax == o.Xmax && slices.Equal(s.Xip, o.Xip)
+}

@@ -1,0 +1,217 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Finding is one line of the doctor's report: what was looked at, whether it
+// holds, what was seen, and, when it does not hold, how to mend it.
+type Finding struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+	Mend   string `json:"mend,omitempty"`
+}
+
+const (
+	checkDeadline = 5 * time.Second // for each question
+	clockSkew     = 5 * time.Second // past it cursors and tokens are judged wrongly
+)
+
+// Check looks at everything the gateway needs of Postgres, with the rights of
+// the role that url names. It changes nothing but for the row that marks this
+// life of the server. listenURL empty is url.
+func Check(ctx context.Context, url, listenURL string) []Finding {
+	conn, err := connect(ctx, url)
+	if err != nil {
+		return []Finding{{Name: "postgres", Detail: err.Error(), Mend: "check DATABASE_URL, the network and pg_hba.conf"}}
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
+	if listenURL == "" {
+		listenURL = url
+	}
+	d := doctor{conn: conn, listenURL: listenURL}
+	var out []Finding
+	for _, look := range []struct {
+		name, mend string
+		at         func(context.Context) (string, error)
+	}{
+		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write)", d.primary},
+		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres", d.listen},
+		{"objects", "run gateway migrate", d.objects},
+		{"trigger", "run gateway attach TABLE", d.trigger},
+		{"feed", "run gateway migrate --mapping NAME|FILE", d.feed},
+		{"sample", "run SELECT * FROM notification_gateway.feed LIMIT 1 and mend the mapping", d.sample},
+		{"grants", "run gateway migrate --grant-to ROLE", d.grants},
+		{"clock", "let both machines follow NTP", d.clock},
+	} {
+		asking, cancel := context.WithTimeout(ctx, checkDeadline)
+		detail, err := look.at(asking)
+		cancel()
+		f := Finding{Name: look.name, OK: err == nil, Detail: detail}
+		if err != nil {
+			f.Detail, f.Mend = err.Error(), look.mend
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+type doctor struct {
+	conn      *pgx.Conn
+	listenURL string
+}
+
+func (d doctor) primary(ctx context.Context) (string, error) {
+	var standby bool
+	var version string
+	if err := d.conn.QueryRow(ctx, "SELECT pg_is_in_recovery(), current_setting('server_version')").Scan(&standby, &version); err != nil {
+		return "", err
+	}
+	if standby {
+		return "", errors.New("this server is a standby")
+	}
+	return "primary, version " + version, nil
+}
+
+// listen proves that a notification sent by one connection arrives at
+// another: behind a pooler in transaction mode it does not.
+func (d doctor) listen(ctx context.Context) (string, error) {
+	listener, err := connect(ctx, d.listenURL)
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
+	const probe = "notification_gateway_check"
+	if _, err := listener.Exec(ctx, "LISTEN "+probe); err != nil {
+		return "", err
+	}
+	began := time.Now()
+	if _, err := d.conn.Exec(ctx, "SELECT pg_notify($1, '')", probe); err != nil {
+		return "", err
+	}
+	if _, err := listener.WaitForNotification(ctx); err != nil {
+		return "", errors.New("a notification did not arrive: LISTEN does not work on this connection")
+	}
+	return fmt.Sprintf("a notification took %v", time.Since(began).Round(10*time.Microsecond)), nil
+}
+
+func (d doctor) objects(ctx context.Context) (string, error) {
+	all, err := migrations()
+	if err != nil {
+		return "", err
+	}
+	var version int
+	if err := d.conn.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM notification_gateway.migration").Scan(&version); err != nil {
+		return "", err
+	}
+	if newest := all[len(all)-1].version; version != newest {
+		return "", fmt.Errorf("the objects are at version %d, this gateway wants %d", version, newest)
+	}
+	return fmt.Sprintf("version %d", version), nil
+}
+
+func (d doctor) trigger(ctx context.Context) (string, error) {
+	rows, err := d.conn.Query(ctx, `SELECT t.tgrelid::regclass::text, t.tgenabled = 'A' FROM pg_trigger t
+		WHERE t.tgname = $1 AND NOT t.tgisinternal AND t.tgparentid = 0`, triggerName)
+	if err != nil {
+		return "", err
+	}
+	var tables []string
+	var table string
+	var always bool
+	if _, err := pgx.ForEachRow(rows, []any{&table, &always}, func() error {
+		if !always {
+			return fmt.Errorf("the trigger on %s is not enabled ALWAYS", table)
+		}
+		tables = append(tables, table)
+		return nil
+	}); err != nil {
+		return "", err
+	}
+	if len(tables) == 0 {
+		return "", errors.New("no table has the capture trigger")
+	}
+	return "on " + strings.Join(tables, ", "), nil
+}
+
+func (d doctor) feed(ctx context.Context) (string, error) {
+	rows, err := d.conn.Query(ctx, `SELECT a.attname::text, format_type(a.atttypid, NULL) FROM pg_attribute a
+		WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attnum > 0 AND NOT a.attisdropped`)
+	if err != nil {
+		return "", err
+	}
+	types := map[string]string{}
+	var name, kind string
+	if _, err := pgx.ForEachRow(rows, []any{&name, &kind}, func() error { types[name] = kind; return nil }); err != nil {
+		return "", err
+	}
+	if len(types) == 0 {
+		return "", errors.New("the view feed is missing")
+	}
+	for column, want := range map[string]string{
+		"id": "", "user_key": "", "data": "json jsonb text",
+		"created_at": "timestamp with time zone", "is_read": "boolean",
+	} {
+		if got, ok := types[column]; !ok {
+			return "", fmt.Errorf("the view feed has no column %s", column)
+		} else if want != "" && !strings.Contains(want, got) {
+			return "", fmt.Errorf("column %s of the view feed is %s, not %s", column, got, want)
+		}
+	}
+	return fmt.Sprintf("id %s, user_key %s", types["id"], types["user_key"]), nil
+}
+
+func (d doctor) sample(ctx context.Context) (string, error) {
+	var data *string
+	err := d.conn.QueryRow(ctx, "SELECT data::text FROM notification_gateway.feed LIMIT 1").Scan(&data)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "no notification yet to try", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if _, _, err := parseData(data); err != nil {
+		return "", err
+	}
+	return "a row loads", nil
+}
+
+func (d doctor) grants(ctx context.Context) (string, error) {
+	var role, missing string
+	err := d.conn.QueryRow(ctx, `SELECT current_user::text, concat_ws(', ',
+		CASE WHEN NOT has_schema_privilege('notification_gateway', 'USAGE') THEN 'USAGE on the schema' END,
+		CASE WHEN NOT has_table_privilege('notification_gateway.log', 'SELECT') THEN 'SELECT on log' END,
+		CASE WHEN NOT has_table_privilege('notification_gateway.feed', 'SELECT') THEN 'SELECT on feed' END,
+		CASE WHEN to_regclass('notification_gateway.identity') IS NOT NULL
+			AND NOT has_table_privilege('notification_gateway.identity', 'SELECT') THEN 'SELECT on identity' END,
+		CASE WHEN NOT has_function_privilege('notification_gateway.hello()', 'EXECUTE') THEN 'EXECUTE on hello()' END,
+		CASE WHEN NOT has_function_privilege('notification_gateway.prune(interval, integer)', 'EXECUTE') THEN 'EXECUTE on prune()' END)`).Scan(&role, &missing)
+	if err != nil {
+		return "", err
+	}
+	if missing != "" {
+		return "", fmt.Errorf("role %s lacks %s", role, missing)
+	}
+	return "role " + role + " has what it needs", nil
+}
+
+func (d doctor) clock(ctx context.Context) (string, error) {
+	before := time.Now()
+	var there time.Time
+	if err := d.conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&there); err != nil {
+		return "", err
+	}
+	half := time.Since(before) / 2
+	skew := there.Sub(before.Add(half)).Abs()
+	if skew > clockSkew {
+		return "", fmt.Errorf("the server's clock differs by %v", skew.Round(time.Millisecond))
+	}
+	return fmt.Sprintf("differs by %v", skew.Round(time.Millisecond)), nil
+}

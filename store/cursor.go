@@ -1,0 +1,150 @@
+package store
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+const (
+	cursorVersion  = 1
+	cursorMAC      = 8   // bytes of HMAC-SHA256 that a cursor carries
+	cursorXip      = 500 // running transactions a cursor names; past that it claims less
+	cursorMaxChars = 8192
+	cursorRefresh  = time.Hour       // an idle stream's cursor ages; it is told a newer one this often
+	cursorAhead    = 5 * time.Minute // clocks of two Postgres servers may differ by this much
+)
+
+// Cursor is a position in Postgres's commit order: which transactions had
+// ended, on which installation of the database objects, in which incarnation
+// of the server. It is opaque to everybody but this package; String is what
+// clients keep as their last event ID
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html#concept-event-stream-last-event-id).
+// The zero Cursor is no position at all.
+type Cursor struct {
+	install     [16]byte // the installation's ID; the text form carries four bytes of it and keys its MAC with the whole
+	incarnation uint32   // changes when the server restarts, crashes or is promoted
+	at          time.Time
+	snapshot    Snapshot
+}
+
+// ResetError says why a last event ID proves nothing about what its client has
+// seen. Reason is one word of a closed set: malformed, foreign, forged,
+// expired, future. The client is told with a reset event.
+type ResetError struct{ Reason string }
+
+func (e *ResetError) Error() string { return "last event ID is " + e.Reason }
+
+// MakeCursor builds a cursor from its parts: the installation's ID, the
+// server's incarnation, the server's clock and its snapshot.
+func MakeCursor(install [16]byte, incarnation uint32, at time.Time, snapshot Snapshot) Cursor {
+	return Cursor{install: install, incarnation: incarnation, at: at, snapshot: snapshot}
+}
+
+// IsZero reports whether c is no position at all.
+func (c Cursor) IsZero() bool { return c.snapshot.Xmax == 0 && c.at.IsZero() }
+
+// Moved reports whether a client that was last told since should be told c:
+// something was committed between them, or since has aged.
+func (c Cursor) Moved(since Cursor) bool {
+	return c.incarnation != since.incarnation || c.install != since.install ||
+		!c.snapshot.equal(since.snapshot) || c.at.Sub(since.at) > cursorRefresh
+}
+
+// Stale returns a cursor that every replica answers with a reset, whatever
+// happens meanwhile. A stream carries it until its client has been told that
+// it must reload, so that a connection which breaks early cannot hide it.
+func (c Cursor) Stale() Cursor {
+	return Cursor{install: c.install, incarnation: c.incarnation, at: time.UnixMicro(1), snapshot: Snapshot{Xmax: 1}}
+}
+
+// through returns the position at which everything up to and including
+// transaction xid is known and nothing above it is claimed.
+func (c Cursor) through(xid uint64) Cursor {
+	c.snapshot = c.snapshot.Clip(xid)
+	return c
+}
+
+// String returns the cursor as unpadded base64url (RFC 4648 section 5): 39
+// characters with nothing in flight, about 1,400 at the most.
+func (c Cursor) String() string {
+	if c.IsZero() {
+		return ""
+	}
+	snapshot := c.snapshot
+	if len(snapshot.Xip) > cursorXip {
+		snapshot = Snapshot{Xmax: snapshot.Xip[cursorXip], Xip: snapshot.Xip[:cursorXip]}
+	}
+	b := make([]byte, 0, 64)
+	b = append(b, cursorVersion)
+	b = append(b, c.install[:4]...)
+	b = binary.BigEndian.AppendUint32(b, c.incarnation)
+	b = binary.AppendUvarint(b, uint64(c.at.UnixMicro()))
+	b = binary.AppendUvarint(b, snapshot.Xmax)
+	previous := snapshot.Xmax
+	for i := len(snapshot.Xip) - 1; i >= 0; i-- {
+		b = binary.AppendUvarint(b, previous-snapshot.Xip[i])
+		previous = snapshot.Xip[i]
+	}
+	b = append(b, c.mac(b)...)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func (c Cursor) mac(body []byte) []byte {
+	h := hmac.New(sha256.New, append([]byte("notification_gateway cursor "), c.install[:]...))
+	h.Write(body)
+	return h.Sum(nil)[:cursorMAC]
+}
+
+// parseCursor reads a cursor of the given installation. Its error is a
+// *ResetError, and wraps what exactly was wrong with a malformed one.
+func parseCursor(text string, install [16]byte) (Cursor, error) {
+	malformed := func(what string) (Cursor, error) {
+		return Cursor{}, fmt.Errorf("%s: %w", what, &ResetError{Reason: "malformed"})
+	}
+	if len(text) > cursorMaxChars {
+		return malformed("too long")
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(b) < 1+4+4+1+1+cursorMAC || b[0] != cursorVersion {
+		return malformed("no cursor of this version")
+	}
+	if [4]byte(b[1:5]) != [4]byte(install[:4]) {
+		return Cursor{}, &ResetError{Reason: "foreign"}
+	}
+	body, mac := b[:len(b)-cursorMAC], b[len(b)-cursorMAC:]
+	c := Cursor{install: install, incarnation: binary.BigEndian.Uint32(b[5:9])}
+	if !hmac.Equal(mac, c.mac(body)) {
+		return Cursor{}, &ResetError{Reason: "forged"}
+	}
+	rest := body[9:]
+	next := func() (uint64, bool) {
+		v, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return 0, false
+		}
+		rest = rest[n:]
+		return v, true
+	}
+	at, ok1 := next()
+	xmax, ok2 := next()
+	if !ok1 || !ok2 || xmax == 0 {
+		return malformed("cut short")
+	}
+	c.at, c.snapshot.Xmax = time.UnixMicro(int64(at)).UTC(), xmax
+	for previous := xmax; len(rest) > 0; {
+		delta, ok := next()
+		if !ok || delta == 0 || delta >= previous {
+			return malformed("bad transaction ID")
+		}
+		previous -= delta
+		c.snapshot.Xip = append(c.snapshot.Xip, previous)
+	}
+	for i, j := 0, len(c.snapshot.Xip)-1; i < j; i, j = i+1, j-1 {
+		c.snapshot.Xip[i], c.snapshot.Xip[j] = c.snapshot.Xip[j], c.snapshot.Xip[i]
+	}
+	return c, nil
+}

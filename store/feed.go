@@ -1,0 +1,187 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	channel      = "notification_gateway"
+	pollInterval = 5 * time.Second // without a wake: finds what was rung into a dead connection
+	pollDeadline = 2 * time.Second // a connection that does not answer in this time is dead
+	backoffMin   = 100 * time.Millisecond
+	backoffMax   = 5 * time.Second
+	guard        = 60 * time.Second // how far a standby may have been behind when it was promoted
+
+	wakeNotify    = "notify"
+	wakeTimeout   = "timeout"
+	wakeReconnect = "reconnect"
+)
+
+// Feed follows the log: one goroutine and one connection that listens and
+// polls. It remembers the position up to which batches were handed over, and
+// after any failure goes on from there.
+type Feed struct {
+	store    *Store
+	config   *pgx.ConnConfig
+	rung     bool   // a notification came since the last poll began; owned by Run's goroutine
+	position Cursor // after the last batch that was handed over; owned by Run's goroutine
+	highest  uint64 // highest committed xid seen in the log; owned by Run's goroutine
+
+	mu  sync.Mutex
+	why error // why the feed is not connected, nil while it is; guarded by mu
+}
+
+// NewFeed makes the feed of a Store. It does not connect.
+func NewFeed(s *Store) (*Feed, error) {
+	url := s.config.ListenURL
+	if url == "" {
+		url = s.config.URL
+	}
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the connection string for LISTEN cannot be parsed")
+	}
+	prepare(c)
+	if c.ValidateConnect == nil { // a standby's snapshots hide running transactions
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	f := &Feed{store: s, config: c, why: ErrNotReady}
+	c.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { f.rung = true }
+	return f, nil
+}
+
+// Ready returns nil while the feed listens and polls, else why it does not.
+func (f *Feed) Ready() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.why
+}
+
+// Run follows the log until ctx ends and returns its cause. It calls deliver
+// from this goroutine, one batch at a time, also with empty ones so that the
+// position moves. When deliver fails, the same rows come again after a pause:
+// every row is handed over at least once.
+func (f *Feed) Run(ctx context.Context, deliver func(context.Context, Batch) error) error {
+	backoff := backoffMin
+	for {
+		polled, err := f.session(ctx, deliver)
+		f.store.config.Metrics.connected.Set(0)
+		if ctx.Err() != nil {
+			f.setReady(context.Cause(ctx))
+			return context.Cause(ctx)
+		}
+		if polled {
+			backoff = backoffMin
+			f.store.config.Metrics.reconnects.Inc()
+		}
+		if f.Ready() == nil || f.Ready().Error() != err.Error() { // once for each reason, not for each try
+			f.store.config.Logger.Warn("feed disconnected", "err", err)
+		}
+		f.setReady(err)
+		pause := time.NewTimer(backoff/2 + rand.N(backoff))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+		backoff = min(2*backoff, backoffMax)
+	}
+}
+
+func (f *Feed) setReady(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.why = err
+}
+
+// session connects, listens and polls until something fails. It reports
+// whether it came as far as a poll that was handed over.
+func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch) error) (polled bool, err error) {
+	conn, err := pgx.ConnectConfig(ctx, f.config)
+	if err != nil {
+		return false, fmt.Errorf("connect: %w", connectCause(err))
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		conn.Close(closing) //nolint:errcheck // it may be dead already
+	}()
+	if err := f.greet(ctx, conn); err != nil {
+		return false, err
+	}
+	for wake := wakeReconnect; ; {
+		f.store.config.Metrics.wakes.WithLabelValues(wake).Inc()
+		f.rung = false
+		batch, err := f.poll(ctx, conn)
+		if err != nil {
+			return polled, fmt.Errorf("poll: %w", err)
+		}
+		f.store.clock.Store(batch.Cursor.at.UnixMicro())
+		if err := deliver(ctx, batch); err != nil {
+			return polled, fmt.Errorf("deliver: %w", err)
+		}
+		f.position = batch.Cursor
+		if n := len(batch.Entries); n > 0 {
+			f.store.config.Metrics.batchRows.Observe(float64(n))
+		}
+		if !polled {
+			polled = true
+			f.setReady(nil)
+			f.store.config.Metrics.connected.Set(1)
+			f.store.config.Logger.Info("feed connected")
+		}
+		if wake, err = f.wait(ctx, conn); err != nil {
+			return polled, fmt.Errorf("wait for notifications: %w", err)
+		}
+	}
+}
+
+// greet listens first, so that nothing committed after the first poll is
+// missed, and learns which server this is.
+func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, pollInterval)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return fmt.Errorf("listen %q: %w", channel, err)
+	}
+	known, highest, err := f.store.hello(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if previous := f.store.server.Load(); previous != nil && previous.install != known.install {
+		f.position = Cursor{} // another installation: its transaction IDs have nothing to do with ours
+	}
+	// A promoted standby may lack what its primary had committed, and hands
+	// those transaction IDs out again.
+	f.highest = highest
+	f.position.snapshot = f.position.snapshot.Clip(highest)
+	f.store.server.Store(known)
+	return nil
+}
+
+// wait returns when somebody rang or the poll interval is over. Wakes that
+// come close together are folded: one poll sees them all.
+func (f *Feed) wait(ctx context.Context, conn *pgx.Conn) (string, error) {
+	if f.rung {
+		return wakeNotify, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, pollInterval)
+	defer cancel()
+	err := conn.PgConn().WaitForNotification(ctx)
+	switch {
+	case err == nil:
+		return wakeNotify, nil
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && !conn.IsClosed():
+		return wakeTimeout, nil
+	default:
+		return "", err
+	}
+}

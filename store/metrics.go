@@ -1,0 +1,47 @@
+package store
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are the measurements of this package. The caller gives the
+// registerer; no label holds a user.
+type Metrics struct {
+	batchRows   prometheus.Histogram
+	pollSeconds prometheus.Histogram
+	wakes       *prometheus.CounterVec // source: notify, timeout, reconnect
+	connected   prometheus.Gauge
+	reconnects  prometheus.Counter
+	pruned      prometheus.Counter
+}
+
+// NewMetrics registers the measurements of this package; it panics, as the
+// registerer does, when they are registered twice.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	const ns = "notification_gateway"
+	m := &Metrics{
+		batchRows: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: ns, Name: "feed_batch_rows", Help: "Log rows that one poll brought, empty polls left out.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 8),
+		}),
+		pollSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: ns, Name: "feed_poll_seconds", Help: "Time of one poll of the log.",
+			Buckets: prometheus.ExponentialBuckets(0.000125, 2, 15),
+		}),
+		wakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Name: "feed_wakes_total", Help: "Polls by what caused them.",
+		}, []string{"source"}),
+		connected: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: ns, Name: "feed_connected", Help: "1 while the feed listens and polls, else 0.",
+		}),
+		reconnects: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Name: "feed_reconnects_total", Help: "Connections of the feed that ended and were made anew.",
+		}),
+		pruned: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Name: "log_rows_pruned_total", Help: "Log rows that were removed because they are older than the retention.",
+		}),
+	}
+	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.connected, m.reconnects, m.pruned)
+	for _, source := range []string{wakeNotify, wakeTimeout, wakeReconnect} {
+		m.wakes.WithLabelValues(source)
+	}
+	return m
+}

@@ -1,0 +1,157 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// pollSQL reads the server's snapshot and everything that the previous one did
+// not see, in one statement and so at one moment. The rows not seen before are
+// two index ranges: transactions that had not begun ($1 = xmax) and those that
+// were running ($2 = xip).
+const pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), NULL::text, NULL::bigint, NULL::timestamptz, NULL::text, NULL::text, NULL::text
+UNION ALL SELECT NULL, NULL, xid::text, position, inserted_at, user_key, item_id, disconnect
+  FROM notification_gateway.log WHERE xid >= $1::text::xid8
+UNION ALL SELECT NULL, NULL, xid::text, position, inserted_at, user_key, item_id, disconnect
+  FROM notification_gateway.log WHERE xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8`
+
+// pollGuardSQL follows pollSQL in a new incarnation of the server, when
+// transaction IDs alone prove nothing: rows younger than $3 come again.
+const pollGuardSQL = `
+UNION ALL SELECT NULL, NULL, xid::text, position, inserted_at, user_key, item_id, disconnect
+  FROM notification_gateway.log WHERE xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $3`
+
+// poll brings everything that became visible since f.position. The first poll
+// of a process brings nothing but the position to begin at.
+func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
+	ctx, cancel := context.WithTimeout(ctx, pollDeadline)
+	defer cancel()
+	began := time.Now()
+	server := f.store.server.Load()
+	first := f.position.IsZero()
+	query, from := pollSQL, f.position.snapshot
+	if first {
+		from = Snapshot{Xmax: 1 << 63} // above every transaction ID: no row
+	}
+	args := []any{strconv.FormatUint(from.Xmax, 10), xids(from.Xip)}
+	if !first && f.position.incarnation != server.incarnation {
+		query, args = pollSQL+pollGuardSQL, append(args, f.position.at.Add(-guard))
+	}
+	rows, err := conn.Query(ctx, query, args...)
+	if err != nil {
+		return Batch{}, err
+	}
+	defer rows.Close()
+	var batch Batch
+	var now Snapshot
+	var at time.Time
+	for rows.Next() {
+		var snapshot, xid, userKey, itemID, disconnect *string
+		var clock, insertedAt *time.Time
+		var position *int64
+		if err := rows.Scan(&snapshot, &clock, &xid, &position, &insertedAt, &userKey, &itemID, &disconnect); err != nil {
+			return Batch{}, err
+		}
+		if snapshot != nil {
+			if now, err = parseSnapshot(*snapshot); err != nil {
+				return Batch{}, err
+			}
+			at = *clock
+			continue
+		}
+		e := Entry{Position: *position, InsertedAt: *insertedAt, UserKey: *userKey, ItemID: *itemID}
+		if e.XID, err = strconv.ParseUint(*xid, 10, 64); err != nil {
+			return Batch{}, fmt.Errorf("transaction ID: %w", err)
+		}
+		if disconnect != nil {
+			e.Disconnect = *disconnect
+		}
+		batch.Entries = append(batch.Entries, e)
+		f.highest = max(f.highest, e.XID)
+	}
+	if err := rows.Err(); err != nil {
+		return Batch{}, err
+	}
+	slices.SortFunc(batch.Entries, func(a, b Entry) int {
+		return cmp.Or(cmp.Compare(a.XID, b.XID), cmp.Compare(a.Position, b.Position))
+	})
+	batch.Cursor = MakeCursor(server.install, server.incarnation, at, now.Clip(f.highest))
+	f.store.config.Metrics.pollSeconds.Observe(time.Since(began).Seconds())
+	return batch, nil
+}
+
+// helloSQL asks which server this is, how the view feed is typed, and for the
+// highest transaction in the log.
+const helloSQL = `SELECT h.install_id::text, h.incarnation,
+  coalesce((SELECT xid FROM notification_gateway.log ORDER BY xid DESC LIMIT 1)::text, '0'),
+  (SELECT format_type(a.atttypid, NULL) FROM pg_attribute a WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'id'),
+  (SELECT format_type(a.atttypid, NULL) FROM pg_attribute a WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key')
+FROM notification_gateway.hello() h`
+
+func (s *Store) hello(ctx context.Context, conn *pgx.Conn) (*server, uint64, error) {
+	var install, incarnation, highest string
+	var idType, keyType *string
+	if err := conn.QueryRow(ctx, helloSQL).Scan(&install, &incarnation, &highest, &idType, &keyType); err != nil {
+		return nil, 0, fmt.Errorf("greet the server (are the objects installed? see gateway migrate): %w", err)
+	}
+	if idType == nil || keyType == nil {
+		return nil, 0, errors.New("the view notification_gateway.feed with the columns id and user_key is missing: see gateway migrate --mapping")
+	}
+	known := &server{idType: *idType, keyType: *keyType}
+	if _, err := hex.Decode(known.install[:], []byte(strings.ReplaceAll(install, "-", ""))); err != nil {
+		return nil, 0, fmt.Errorf("installation ID: %w", err)
+	}
+	life, err := strconv.ParseUint(incarnation[:min(8, len(incarnation))], 16, 32)
+	if err != nil {
+		return nil, 0, fmt.Errorf("incarnation: %w", err)
+	}
+	known.incarnation = uint32(life)
+	top, err := strconv.ParseUint(highest, 10, 64)
+	if err != nil {
+		return nil, 0, fmt.Errorf("highest transaction ID: %w", err)
+	}
+	return known, top, nil
+}
+
+// parseSnapshot reads the text form xmin:xmax:xip,xip,… of a pg_snapshot.
+func parseSnapshot(text string) (Snapshot, error) {
+	parts := strings.Split(text, ":")
+	if len(parts) != 3 {
+		return Snapshot{}, fmt.Errorf("snapshot %q has not three parts", text)
+	}
+	xmax, err := strconv.ParseUint(parts[1], 10, 64)
+	if err != nil {
+		return Snapshot{}, fmt.Errorf("snapshot %q: %w", text, err)
+	}
+	s := Snapshot{Xmax: xmax}
+	for xip := range strings.SplitSeq(parts[2], ",") {
+		if xip == "" {
+			continue
+		}
+		id, err := strconv.ParseUint(xip, 10, 64)
+		if err != nil {
+			return Snapshot{}, fmt.Errorf("snapshot %q: %w", text, err)
+		}
+		s.Xip = append(s.Xip, id)
+	}
+	slices.Sort(s.Xip)
+	return s, nil
+}
+
+// xids writes transaction IDs for a text[] parameter that the statement casts.
+func xids(ids []uint64) []string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = strconv.FormatUint(id, 10)
+	}
+	return out
+}
