@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# Linters run as Go tools of their own, pinned here, so that the service's
+# go.mod does not grow by what they need.
+GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help demo build test e2e container fuzz check format lint bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## everything up to a page with live notifications at http://127.0.0.1:8080/
+	@go run ./cmd/demo
+
+build: ## bin/gateway
+	go build -trimpath -o bin/gateway ./cmd/gateway
+
+test: ## all tests that need nothing but Go and a Postgres, which they find or fetch
+	go test -race ./...
+
+e2e: ## the real outside: Chromium, Node and Python clients, a Postgres container
+	.ci/install
+	go test -race -count=1 -tags e2e -run E2E ./cmd/demo
+	.ci/container-test
+
+fuzz: ## every fuzz target for a few seconds
+	go test -run '^$$' -fuzz FuzzParseCursor -fuzztime 5s ./store
+	go test -run '^$$' -fuzz FuzzExtract -fuzztime 5s ./auth
+	go test -run '^$$' -fuzz FuzzVerify -fuzztime 5s ./auth
+
+format: ## rewrite the sources as gofumpt has them
+	$(GOFUMPT) -w .
+
+lint: ## format, vet, staticcheck
+	@unformatted="$$($(GOFUMPT) -l .)"; test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	go vet ./... && go vet -tags e2e ./...
+	$(STATICCHECK) -tags e2e ./...
+
+check: lint test fuzz e2e ## what CI runs
+
+bench: ## inserts with and without the trigger; from COMMIT to the client's read
+	go test -run '^$$' -bench . -benchtime 1x ./cmd/gateway

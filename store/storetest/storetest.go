@@ -1,0 +1,133 @@
+// Package storetest gives every test a Postgres database of its own, on a
+// server that the test binary starts once. NOTIFY channels belong to a
+// database, so tests may run side by side.
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/seed-64e334f9/notification-gateway/sql"
+	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
+)
+
+// shared is the server of this test binary. Package variables are banned but
+// for this one: TestMain and the tests share nothing else.
+var shared struct {
+	sync.Mutex
+	server   *throwaway.Server
+	err      error
+	template string // database with the reference CRM, "" until the first CRM
+}
+
+// Main runs a package's tests and stops the server after them: call it from
+// TestMain. It starts nothing by itself.
+func Main(m *testing.M) int {
+	code := m.Run()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server == nil {
+		return code
+	}
+	if shared.template != "" {
+		if err := shared.server.DropDatabase(context.Background(), shared.template); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
+	if err := shared.server.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "stop Postgres:", err)
+		code = max(code, 1)
+	}
+	return code
+}
+
+// Server returns the server of this test binary. Without a Postgres the test
+// is skipped, or fails where CI is true.
+func Server(tb testing.TB) *throwaway.Server {
+	tb.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server == nil && shared.err == nil {
+		shared.server, shared.err = throwaway.Start(context.Background(), func(format string, args ...any) {
+			fmt.Fprintf(os.Stderr, format+"\n", args...)
+		})
+	}
+	if shared.err != nil {
+		if os.Getenv("CI") == "true" {
+			tb.Fatal(shared.err)
+		}
+		tb.Skip(shared.err)
+	}
+	return shared.server
+}
+
+// Database returns the URL of a new, empty database, which is dropped when the
+// test ends.
+func Database(tb testing.TB) string { return database(tb, "") }
+
+// CRM returns the URL of a new database that holds the reference CRM with the
+// gateway's objects, its mapping and the trigger, and the employees 5 (Alice)
+// and 7 (Bob).
+func CRM(tb testing.TB) string {
+	tb.Helper()
+	server := Server(tb)
+	shared.Lock()
+	template := shared.template
+	if template == "" {
+		template = name("template")
+		if err := makeTemplate(tb.Context(), server, template); err != nil {
+			shared.Unlock()
+			tb.Fatal(err)
+		}
+		shared.template = template
+	}
+	shared.Unlock()
+	return database(tb, template)
+}
+
+func database(tb testing.TB, template string) string {
+	tb.Helper()
+	server := Server(tb)
+	n := name("test")
+	url, err := server.CreateDatabase(tb.Context(), n, template)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := server.DropDatabase(context.Background(), n); err != nil {
+			tb.Error(err)
+		}
+	})
+	return url
+}
+
+func makeTemplate(ctx context.Context, server *throwaway.Server, name string) error {
+	url, err := server.CreateDatabase(ctx, name, "")
+	if err != nil {
+		return err
+	}
+	db, err := throwaway.Open(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := db.Exec(ctx, sql.ReferenceCRM); err != nil {
+		return fmt.Errorf("load the reference CRM: %w", err)
+	}
+	if err := db.Exec(ctx, `INSERT INTO employees (id, first_name, last_name, email) VALUES
+		(5, 'Alice', 'Archer', 'alice@example.com'), (7, 'Bob', 'Baker', 'bob@example.com')`); err != nil {
+		return fmt.Errorf("load people: %w", err)
+	}
+	if _, err := store.Migrate(ctx, url, store.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return store.Attach(ctx, url, store.AttachOptions{Table: "public.notifications", UserColumn: "user_id", IDColumn: "id"})
+}
+
+func name(kind string) string { return fmt.Sprintf("notification_gateway_%s_%016x", kind, rand.Uint64()) }

@@ -1,0 +1,189 @@
+package throwaway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	startDeadline = 30 * time.Second
+	stopDeadline  = 10 * time.Second
+	portTries     = 5 // the port that the system chose may be taken before Postgres has it
+)
+
+// local runs the Postgres that is installed here, in a directory of its own.
+func local(ctx context.Context) (*Server, error) {
+	bin, err := binaries()
+	if err != nil {
+		return nil, err
+	}
+	who, err := unprivileged()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "notification-gateway-postgres-")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory: %w", err)
+	}
+	remove := func(err error) (*Server, error) { return nil, errors.Join(err, os.RemoveAll(dir)) }
+	if who != nil {
+		if err := os.Chown(dir, int(who.Uid), int(who.Gid)); err != nil {
+			return remove(fmt.Errorf("give the directory away: %w", err))
+		}
+	}
+	data := filepath.Join(dir, "data")
+	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres",
+		"--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
+	initdb.Dir, initdb.SysProcAttr = dir, attributes(who)
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return remove(fmt.Errorf("initdb: %w: %s", err, lastLine(out)))
+	}
+	for try := 1; ; try++ {
+		s, err := launch(ctx, bin, dir, data, who)
+		if err == nil {
+			return s, nil
+		}
+		if try == portTries || ctx.Err() != nil {
+			return remove(err)
+		}
+	}
+}
+
+// launch starts the server process and waits until it answers.
+func launch(ctx context.Context, bin, dir, data string, who *syscall.Credential) (*Server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	var log bytes.Buffer
+	cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", data,
+		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(port), "-c", "unix_socket_directories="+dir,
+		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200", "-c", "max_prepared_transactions=20")
+	cmd.Dir, cmd.SysProcAttr = dir, attributes(who)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	exited, err := startTied(cmd)
+	if err != nil {
+		return nil, fmt.Errorf("start postgres: %w", err)
+	}
+	s := &Server{
+		URL:    fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port),
+		Source: "local, from " + bin,
+		stop:   func() error { return errors.Join(terminate(cmd, exited), os.RemoveAll(dir)) },
+	}
+	deadline, cancel := context.WithTimeout(ctx, startDeadline)
+	defer cancel()
+	for {
+		conn, err := pgx.Connect(deadline, s.URL)
+		if err == nil {
+			conn.Close(ctx) //nolint:errcheck // it was only to see
+			return s, nil
+		}
+		select {
+		case <-exited:
+			return nil, fmt.Errorf("postgres exited: %s", lastLine(log.Bytes()))
+		case <-deadline.Done():
+			return nil, errors.Join(fmt.Errorf("postgres does not answer: %w", err), terminate(cmd, exited))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// startTied starts cmd from a thread that lives as long as the process, so
+// that the system ends the server when this process dies, however it dies.
+func startTied(cmd *exec.Cmd) (exited <-chan struct{}, err error) {
+	started := make(chan error)
+	done := make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // the parent-death signal is the thread's, see prctl(2)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended shows in its log
+		}
+		close(done)
+	}()
+	return done, <-started
+}
+
+// terminate asks for a fast shutdown, then for an immediate one
+// (https://www.postgresql.org/docs/current/server-shutdown.html).
+func terminate(cmd *exec.Cmd, exited <-chan struct{}) error {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, os.Kill} {
+		_ = cmd.Process.Signal(s) // it may be gone already
+		select {
+		case <-exited:
+			return nil
+		case <-time.After(stopDeadline):
+		}
+	}
+	return errors.New("postgres does not end")
+}
+
+// binaries finds the directory of initdb and postgres: on the path, else the
+// newest version where Debian puts them.
+func binaries() (string, error) {
+	if path, err := exec.LookPath("postgres"); err == nil {
+		if _, err := exec.LookPath("initdb"); err == nil {
+			return filepath.Dir(path), nil
+		}
+	}
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil || len(found) == 0 {
+		return "", fmt.Errorf("Postgres is not installed: %w", errNotHere)
+	}
+	version := func(path string) int {
+		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
+		return n
+	}
+	newest := slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) })
+	return filepath.Dir(newest), nil
+}
+
+// unprivileged is who runs Postgres when we are root, which it refuses; nil
+// means ourselves.
+func unprivileged() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+		if err1 == nil && err2 == nil {
+			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no user postgres or nobody to run Postgres as: %w", errNotHere)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("find a port: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func lastLine(text []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
+}

@@ -1,0 +1,123 @@
+// Package throwaway finds or fetches a Postgres server that the demo and the
+// tests may do anything with, and takes it away again.
+//
+// It tries, in this order: the server that DATABASE_URL names; a container,
+// when a Docker engine answers; the Postgres that is installed here; a
+// download. NOTIFICATION_GATEWAY_POSTGRES=url|container|local|download asks
+// for one of them alone. It says what it chose.
+package throwaway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Server is a running Postgres. Whoever started it stops it.
+type Server struct {
+	URL    string // of the database postgres, as a superuser
+	Source string // what was chosen, in words; never a credential
+
+	stop func() error // nil for a server that is not ours
+	once sync.Once
+	err  error // of stop; set once
+}
+
+// errNotHere says that a way to a Postgres does not exist on this machine, and
+// the next may be tried.
+var errNotHere = errors.New("not on this machine")
+
+// Start finds or fetches a Postgres and waits until it answers. logf is told
+// what was chosen and what was passed over.
+func Start(ctx context.Context, logf func(format string, args ...any)) (*Server, error) {
+	ways := []struct {
+		name  string
+		start func(context.Context) (*Server, error)
+	}{{"url", given}, {"container", container}, {"local", local}, {"download", download}}
+	only := os.Getenv("NOTIFICATION_GATEWAY_POSTGRES")
+	var passed []string
+	for _, way := range ways {
+		if only != "" && only != way.name {
+			continue
+		}
+		s, err := way.start(ctx)
+		if err == nil {
+			logf("Postgres: %s", s.Source)
+			return s, nil
+		}
+		passed = append(passed, way.name+": "+err.Error())
+		if !errors.Is(err, errNotHere) {
+			logf("Postgres: %s: %v", way.name, err)
+		}
+	}
+	if len(passed) == 0 {
+		return nil, fmt.Errorf("NOTIFICATION_GATEWAY_POSTGRES=%s: must be url, container, local or download", only)
+	}
+	return nil, fmt.Errorf("no Postgres: set DATABASE_URL, start Docker, or install the package postgresql (%s)", strings.Join(passed, "; "))
+}
+
+// Stop ends the server and removes its files; a server that DATABASE_URL names
+// is left running. It may be called more than once.
+func (s *Server) Stop() error {
+	s.once.Do(func() {
+		if s.stop != nil {
+			s.err = s.stop()
+		}
+	})
+	return s.err
+}
+
+// CreateDatabase makes a database, as a copy of template unless that is empty,
+// and returns its URL.
+func (s *Server) CreateDatabase(ctx context.Context, name, template string) (string, error) {
+	statement := "CREATE DATABASE " + pgx.Identifier{name}.Sanitize()
+	if template != "" {
+		statement += " TEMPLATE " + pgx.Identifier{template}.Sanitize()
+	}
+	if err := s.exec(ctx, statement); err != nil {
+		return "", fmt.Errorf("create database %s: %w", name, err)
+	}
+	u, err := url.Parse(s.URL)
+	if err != nil || u.Scheme == "" {
+		return "", errors.New("the server's address is not written as a URL")
+	}
+	u.Path = "/" + name
+	return u.String(), nil
+}
+
+// DropDatabase removes a database and ends its connections.
+func (s *Server) DropDatabase(ctx context.Context, name string) error {
+	if err := s.exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)"); err != nil {
+		return fmt.Errorf("drop database %s: %w", name, err)
+	}
+	return nil
+}
+
+func (s *Server) exec(ctx context.Context, statement string) error {
+	conn, err := pgx.Connect(ctx, s.URL)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
+	_, err = conn.Exec(ctx, statement)
+	return err
+}
+
+// given is the server that DATABASE_URL names.
+func given(ctx context.Context) (*Server, error) {
+	address := os.Getenv("DATABASE_URL")
+	if address == "" {
+		return nil, fmt.Errorf("DATABASE_URL is not set: %w", errNotHere)
+	}
+	s := &Server{URL: address, Source: "the server that DATABASE_URL names"}
+	if err := s.exec(ctx, "SELECT 1"); err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	return s, nil
+}

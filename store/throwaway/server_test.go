@@ -1,0 +1,132 @@
+package throwaway_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
+)
+
+// A server that does not deliver notifications, or leaves its files behind,
+// would make every other test useless.
+func TestServer(t *testing.T) {
+	s := start(t)
+	url, err := s.CreateDatabase(t.Context(), "one", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close(context.Background())
+	if _, err := listener.Exec(t.Context(), "LISTEN probe"); err != nil {
+		t.Fatal(err)
+	}
+	db, err := throwaway.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Exec(t.Context(), "SELECT pg_notify('probe', $1)", "it arrived"); err != nil {
+		t.Fatal(err)
+	}
+	n, err := listener.WaitForNotification(t.Context())
+	if err != nil || n.Payload != "it arrived" {
+		t.Fatalf("notification = %v, %v", n, err)
+	}
+	if err := s.DropDatabase(t.Context(), "one"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pgx.Connect(t.Context(), url); err == nil {
+		t.Error("the dropped database still answers")
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getenv("DATABASE_URL") == "" {
+		if conn, err := pgx.Connect(t.Context(), s.URL); err == nil {
+			conn.Close(t.Context())
+			t.Error("the stopped server still answers")
+		}
+	}
+}
+
+// A test that is killed runs no clean-up: the server must end by itself, or
+// every aborted run leaves a cluster behind.
+func TestServerEndsWithItsParent(t *testing.T) {
+	if os.Getenv("THROWAWAY_CHILD") != "" {
+		s, err := throwaway.Start(context.Background(), t.Logf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("url=%s\n", s.URL)
+		select {} // until it is killed
+	}
+	start(t).Stop() // skips where there is no Postgres
+	child := exec.Command(os.Args[0], "-test.run", "^TestServerEndsWithItsParent$")
+	files, err := os.MkdirTemp("", "throwaway-") // what the killed child leaves
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(files) })
+	if err := os.Chmod(files, 0o755); err != nil { // Postgres runs as another user
+		t.Fatal(err)
+	}
+	child.Env = append(os.Environ(), "THROWAWAY_CHILD=1", "NOTIFICATION_GATEWAY_POSTGRES=local", "TMPDIR="+files)
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var url string
+	for lines := bufio.NewScanner(out); url == "" && lines.Scan(); {
+		url, _ = strings.CutPrefix(lines.Text(), "url=")
+		if !strings.HasPrefix(url, "postgres") {
+			url = ""
+		}
+	}
+	if url == "" {
+		t.Fatal("the child started no server")
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	child.Process.Kill()
+	child.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err = conn.WaitForNotification(ctx) // ends when the server does
+	if ctx.Err() != nil || err == nil {
+		t.Fatalf("the server outlived its parent: %v", err)
+	}
+}
+
+func start(t *testing.T) *throwaway.Server {
+	t.Helper()
+	s, err := throwaway.Start(t.Context(), t.Logf)
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
