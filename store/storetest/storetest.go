@@ -16,8 +16,8 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
 
-// shared is the server of this test binary. Package variables are banned but
-// for this one: TestMain and the tests share nothing else.
+// shared is the server of this test binary: TestMain, which stops it, and the
+// tests, which start it, have nothing else in common.
 var shared struct {
 	sync.Mutex
 	server   *throwaway.Server
@@ -130,4 +130,6 @@ func makeTemplate(ctx context.Context, server *throwaway.Server, name string) er
 	return store.Attach(ctx, url, store.AttachOptions{Table: "public.notifications", UserColumn: "user_id", IDColumn: "id"})
 }
 
-func name(kind string) string { return fmt.Sprintf("notification_gateway_%s_%016x", kind, rand.Uint64()) }
+func name(kind string) string {
+	return fmt.Sprintf("notification_gateway_%s_%016x", kind, rand.Uint64())
+}

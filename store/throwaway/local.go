@@ -76,7 +76,7 @@ func launch(ctx context.Context, bin, dir, data string, who *syscall.Credential)
 		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200", "-c", "max_prepared_transactions=20")
 	cmd.Dir, cmd.SysProcAttr = dir, attributes(who)
 	cmd.Stdout, cmd.Stderr = &log, &log
-	exited, err := startTied(cmd)
+	exited, err := StartTied(cmd)
 	if err != nil {
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}
@@ -103,9 +103,13 @@ func launch(ctx context.Context, bin, dir, data string, who *syscall.Credential)
 	}
 }
 
-// startTied starts cmd from a thread that lives as long as the process, so
-// that the system ends the server when this process dies, however it dies.
-func startTied(cmd *exec.Cmd) (exited <-chan struct{}, err error) {
+// StartTied starts cmd out of reach of the terminal's Ctrl-C and, on Linux, so
+// that it ends with this process, however that dies. It waits for cmd itself;
+// exited is closed when cmd has ended.
+func StartTied(cmd *exec.Cmd) (exited <-chan struct{}, err error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = attributes(nil)
+	}
 	started := make(chan error)
 	done := make(chan struct{})
 	go func() {

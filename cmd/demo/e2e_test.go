@@ -1,0 +1,223 @@
+//go:build e2e
+
+package main
+
+import (
+	"bufio"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+var update = flag.Bool("update", false, "write the README's screenshot")
+
+const waitFor = 60 * time.Second // for one thing to happen, on a slow machine
+
+//go:embed testdata/seed/browser.js
+var browserClient string
+
+// TestE2E runs real clients against the real stack.
+func TestE2E(t *testing.T) {
+	s, err := startStack(t.Context(), []string{"GATEWAY_PING_INTERVAL=1s"}, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	p := newPage(s)
+	mux := http.NewServeMux()
+	mux.Handle("/", p.handler())
+	mux.HandleFunc("/seed.html", func(w http.ResponseWriter, _ *http.Request) { serveSeed(t, p, w) })
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
+
+	t.Run("SeedNode", func(t *testing.T) {
+		seedProcess(t, p, server.URL, "node", "testdata/node_driver.js", "testdata/seed/node.js")
+	})
+	t.Run("SeedPython", func(t *testing.T) {
+		seedProcess(t, p, server.URL, "/usr/bin/python3", "testdata/python_driver.py", "testdata/seed/client.py")
+	})
+	t.Run("SeedBrowser", func(t *testing.T) { seedBrowser(t, p, server.URL) })
+	t.Run("Page", func(t *testing.T) { demoPage(t, server.URL) })
+	t.Run("PageNarrow", func(t *testing.T) { demoPageNarrow(t, server.URL) })
+}
+
+// A change of the wire format that our own code follows would still break the
+// programs that people wrote after the document: these run word for word.
+func seedProcess(t *testing.T, p *page, base, program, driver, client string) {
+	token, err := p.token(people[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), waitFor)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, driver, client, base, token)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%s is missing: run .ci/install (%v)", program, err)
+	}
+	defer cmd.Wait()
+	defer cancel()
+	lines := bufio.NewScanner(out)
+	next := func(what string, is func(map[string]any) bool) {
+		t.Helper()
+		for lines.Scan() {
+			var data map[string]any
+			if err := json.Unmarshal(lines.Bytes(), &data); err != nil {
+				t.Fatalf("%s: %v: %s", what, err, lines.Text())
+			}
+			if is(data) {
+				return
+			}
+		}
+		t.Fatalf("the client ended before %s", what)
+	}
+	ping := func(d map[string]any) bool { return d["timestamp"] != nil }
+	next("connected", func(d map[string]any) bool { return d["message"] == "Connected to notification stream" })
+	for i := range 2 { // one before and one after a ping
+		if err := p.stack.insert(ctx, people[0].ID, "task", i); err != nil {
+			t.Fatal(err)
+		}
+		next("the notification", func(d map[string]any) bool {
+			return d["notification_type"] == "task_assignment" && d["task_data"] != nil
+		})
+		next("a ping", ping)
+	}
+}
+
+// serveSeed is a page that holds the document's browser client, and the two
+// functions that it calls.
+func serveSeed(t *testing.T, p *page, w http.ResponseWriter) {
+	token, err := p.token(people[1])
+	if err != nil {
+		t.Error(err)
+	}
+	fmt.Fprintf(w, `<!doctype html><title>seed</title><script>
+window.got = []; window.counted = 0; window.said = [];
+localStorage.setItem("auth_token", %q);
+function showNotificationToast(n) { got.push(n); }
+function updateNotificationCount() { counted++; }
+console.log = (...args) => said.push(args.join(" "));
+</script><script>%s</script>`, token, browserClient)
+}
+
+func seedBrowser(t *testing.T, p *page, base string) {
+	ctx := browser(t)
+	do(t, ctx, chromedp.Navigate(base+"/seed.html"),
+		until(`said.some((s) => s.startsWith("Connected: Connected to"))`))
+	for i := range 2 {
+		if err := p.stack.insert(ctx, people[1].ID, "lead", i); err != nil {
+			t.Fatal(err)
+		}
+		do(t, ctx, until(fmt.Sprintf(`got.length == %d && counted == got.length && got.at(-1).lead_data != null`, i+1)),
+			chromedp.Evaluate[chromedp.Void](`said.length = 0`),
+			until(`said.includes("Ping received")`))
+	}
+}
+
+// demoPage is the demo as its viewer sees it: what was inserted for one user
+// shows there alone, and what was missed while the line was cut comes back.
+func demoPage(t *testing.T, base string) {
+	ctx := browser(t)
+	items := func(user int) string {
+		return fmt.Sprintf(`document.querySelectorAll("#user-%d .item").length`, user)
+	}
+	live := func(user int) string {
+		return fmt.Sprintf(`document.querySelector("#user-%d .state.live") != null`, user)
+	}
+	do(t, ctx, chromedp.EmulateViewport(1280, 860), chromedp.Navigate(base+"/"),
+		until(live(5)+" && "+live(7)),
+		chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=task]`)), until(items(5)+" == 1"),
+		chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=lead]`)), until(items(5)+" == 2"),
+		chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=reminder]`)), until(items(5)+" == 3"),
+		chromedp.Click(chromedp.CSS(`#user-7 button[data-kind=lead]`)), until(items(7)+" == 1"))
+	if alices := value(t, ctx, chromedp.Evaluate[int](items(5))); alices != 3 {
+		t.Errorf("Alice sees %d notifications, want her own 3", alices)
+	}
+	do(t, ctx, chromedp.Click(chromedp.CSS(`#user-7 .cut`)),
+		until(`document.querySelector("#user-7 .state.cut") != null`),
+		chromedp.Click(chromedp.CSS(`#user-7 button[data-count="20"]`)),
+		until(items(7)+" == 21"),
+		until(`document.querySelector("#user-7 .state .text").textContent.includes("20 caught up")`))
+	do(t, ctx, chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=task]`)), until(items(5)+" == 4"))
+	do(t, ctx, until(`document.getAnimations().length == 0`))
+	picture := value(t, ctx, chromedp.CaptureScreenshot())
+	if *update {
+		if err := os.WriteFile("../../deploy/demo.png", picture, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A page that scrolls sideways on a telephone is broken there.
+func demoPageNarrow(t *testing.T, base string) {
+	ctx := browser(t)
+	do(t, ctx, chromedp.EmulateViewport(400, 860), chromedp.Navigate(base+"/"),
+		until(`document.querySelectorAll(".state.live").length == 2`),
+		chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=task]`)),
+		until(`document.querySelectorAll(".item").length == 1`))
+	if width := value(t, ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth`)); width > 400 {
+		t.Errorf("the page is %d pixels wide at 400", width)
+	}
+	if name := os.Getenv("NARROW_PICTURE"); name != "" {
+		if err := os.WriteFile(name, value(t, ctx, chromedp.CaptureScreenshot()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// browser starts a headless Chromium of its own for a test.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-quic", true))
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel := chromedp.NewContext(allocator)
+	t.Cleanup(cancel)
+	if err := chromedp.Do(ctx); err != nil { // starts it, without a deadline
+		t.Fatalf("start Chromium (see .ci/install): %v", err)
+	}
+	return ctx
+}
+
+// until waits for a JavaScript expression to become true.
+func until(expression string) chromedp.Action[chromedp.Void] {
+	return chromedp.Poll[chromedp.Void](expression, chromedp.WithPollingTimeout(waitFor))
+}
+
+func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func value[T any](t *testing.T, ctx context.Context, a chromedp.Action[T]) T {
+	t.Helper()
+	v, err := chromedp.Run(ctx, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
