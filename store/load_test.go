@@ -1,0 +1,241 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// The document's notification, key by key and in its order: clients and their
+// tests compare texts.
+func TestLoadGivesTheDocumentedNotification(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql(`INSERT INTO tasks (id, title, description, priority, status, due_date, due_time)
+		VALUES (123, 'Complete project', 'Finish the project documentation', 'high', 'to_do', '2024-01-15', '17:00');
+		INSERT INTO leads (id, first_name, last_name, company_name) VALUES (9, 'Ada', '', 'Analytical');
+		INSERT INTO task_reminders (id, task_id, remind_at) VALUES (3, 123, '2024-01-10T11:30:00.5+01:00');
+		INSERT INTO notifications (id, user_id, notification_type, title, message, lead_id, task_id, reminder_id, metadata, created_at, updated_at) VALUES
+		(1, 5, 'task_assignment', 'Task Assigned: Complete project', 'a "b"' || chr(10) || 'c', NULL, 123, NULL, '{"priority": "high"}', '2024-01-10T10:30:00Z', '2024-01-10T10:30:00Z'),
+		(2, 5, 'lead_assignment', 'L', 'm', 9, NULL, NULL, '{}', '2024-01-10T10:30:00Z', '2024-01-10T10:30:00Z'),
+		(3, 5, 'task_reminder', 'R', 'm', NULL, 123, 3, '{}', '2024-01-10T10:30:00Z', '2024-01-10T10:30:00Z'),
+		(4, 5, 'task_reminder', 'R', 'm', NULL, 99, 99, '{}', '2024-01-10T10:30:00Z', '2024-01-10T10:30:00Z'),
+		(5, 5, 'other', 'O', 'm', 9, 123, 3, '{}', '2024-01-10T10:30:00Z', '2024-01-10T10:30:00Z')`)
+	rows, err := c.store.Load(t.Context(), c.collect(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const task = `"task_data":{"id":123,"title":"Complete project","description":"Finish the project documentation","priority":"high","status":"to_do","due_date":"2024-01-15","due_time":"17:00:00"}`
+	const end = `"is_read":false,"read_at":null,"created_at":"2024-01-10T10:30:00Z","updated_at":"2024-01-10T10:30:00Z"}`
+	want := []string{
+		`{"id":1,"user":5,"notification_type":"task_assignment","title":"Task Assigned: Complete project","message":"a \"b\"\nc","lead_id":null,"task_id":123,"reminder_id":null,"metadata":{"priority":"high"},` + task + `,` + end,
+		`{"id":2,"user":5,"notification_type":"lead_assignment","title":"L","message":"m","lead_id":9,"task_id":null,"reminder_id":null,"metadata":{},"lead_data":{"id":9,"full_name":"Ada","company_name":"Analytical","email_address":"","contact_number":"","status":"new","lead_type":"inbound"},` + end,
+		`{"id":3,"user":5,"notification_type":"task_reminder","title":"R","message":"m","lead_id":null,"task_id":123,"reminder_id":3,"metadata":{},` + task + `,"reminder_data":{"id":3,"remind_at":"2024-01-10T10:30:00.5Z","is_sent":false},` + end,
+		`{"id":4,"user":5,"notification_type":"task_reminder","title":"R","message":"m","lead_id":null,"task_id":99,"reminder_id":99,"metadata":{},"task_data":null,"reminder_data":null,` + end,
+		`{"id":5,"user":5,"notification_type":"other","title":"O","message":"m","lead_id":9,"task_id":123,"reminder_id":3,"metadata":{},` + end,
+	}
+	for i, n := range rows {
+		if string(n.Data) != want[i] {
+			t.Errorf("notification %d\n got %s\nwant %s", i+1, n.Data, want[i])
+		}
+	}
+}
+
+// One row that cannot be read must not stop those beside it, nor be skipped in
+// silence; a row that is gone or changed hands is owed to nobody.
+func TestLoadTellsBadRowsApart(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "fine")+insert(5, "deleted")+insert(5, "moved")+insert(5, "broken")+insert(5, "also fine"))
+	entries := c.collect(5)
+	c.sql(`DELETE FROM notifications WHERE title = 'deleted'; UPDATE notifications SET user_id = 7 WHERE title = 'moved';
+		UPDATE notifications SET notification_type = 'task_assignment', task_id = 1 WHERE title = 'broken';
+		ALTER TABLE task_reminders DROP CONSTRAINT task_reminders_task_id_fkey;
+		ALTER TABLE tasks ALTER COLUMN id DROP IDENTITY; ALTER TABLE tasks ALTER COLUMN id TYPE uuid USING gen_random_uuid();`)
+	if got, want := c.titles(entries), []string{"fine", "gone", "gone", "error", "also fine"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// A view whose data is no JSON, null or megabytes must not end the stream.
+func TestLoadOfAStrangeView(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "text")+insert(5, "null")+insert(5, "large")+insert(5, "huge")+insert(5, "array")+insert(5, "lines"))
+	entries := c.collect(6)
+	c.sql(`DROP VIEW notification_gateway.feed; CREATE VIEW notification_gateway.feed AS
+		SELECT id, user_id AS user_key, created_at, is_read, CASE title
+			WHEN 'text' THEN 'no { json' WHEN 'large' THEN '{"title":"' || repeat('x', 1 << 20) || '"}'
+			WHEN 'huge' THEN '{"title":"' || repeat('x', 5 << 20) || '"}' WHEN 'array' THEN '[]'
+			WHEN 'lines' THEN E'{\r\n"title":\n"lines"}' END AS data
+		FROM notifications`)
+	got := c.titles(entries)
+	if len(got[2]) != 1<<20 {
+		t.Errorf("the large row came with a title of %d bytes", len(got[2]))
+	}
+	got[2] = "large"
+	if want := []string{"error", "error", "large", "error", "error", "lines"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	rows, err := c.store.Load(t.Context(), entries[5:])
+	if err != nil || strings.ContainsAny(string(rows[0].Data), "\r\n") {
+		t.Errorf("a line break got through: %q, %v", rows[0].Data, err)
+	}
+}
+
+// With the view gone every row would be unreadable: the feed must wait for it
+// to be mended, or every user would be told to reload for nothing.
+func TestLoadWaitsForAMissingView(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "x"))
+	entries := c.collect(1)
+	c.sql("DROP VIEW notification_gateway.feed")
+	if rows, err := c.store.Load(t.Context(), entries); err == nil {
+		t.Errorf("got %v, want an error", rows)
+	}
+}
+
+// A trigger that raises on a null recipient would break the CRM's insert.
+func TestNullRecipientReachesNobody(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("ALTER TABLE notifications ALTER user_id DROP NOT NULL; INSERT INTO notifications (notification_type, title, message) VALUES ('x', 'nobody', 'm')")
+	if e := c.collect(1)[0]; e.UserKey != "" || e.ItemID == "" {
+		t.Errorf("got %+v", e)
+	}
+}
+
+// A view that lists the CRM's columns makes its ALTER TABLE fail, and a
+// trigger that knows them by name loses rows after a rename.
+func TestCRMMigratesItsTables(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql(`ALTER TABLE notifications DROP COLUMN metadata, ALTER COLUMN title TYPE text, ADD COLUMN colour text DEFAULT 'red';
+		ALTER TABLE notifications RENAME COLUMN read_at TO seen_at;
+		ALTER TABLE notifications RENAME COLUMN user_id TO recipient_id;
+		ALTER TABLE tasks DROP COLUMN due_time, ALTER COLUMN title TYPE text, ALTER COLUMN id TYPE integer;
+		ALTER TABLE leads RENAME COLUMN company_name TO company;
+		ALTER TABLE employees ALTER COLUMN email TYPE text;
+		ALTER TABLE auth_user ALTER COLUMN username TYPE text;
+		INSERT INTO tasks (id, title) VALUES (1, 't');
+		INSERT INTO notifications (recipient_id, notification_type, title, message, task_id) VALUES (5, 'task_assignment', 'still here', 'm', 1)`)
+	entries := c.collect(1)
+	if got := c.titles(entries); entries[0].UserKey != "5" || got[0] != "still here" {
+		t.Errorf("got %v for %q", got, entries[0].UserKey)
+	}
+}
+
+// The run-time role may read what it needs and nothing of the CRM.
+func TestRunTimeRoleHasNoMoreRightsThanItNeeds(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	role := "gateway_test_" + strings.ReplaceAll(t.Name(), "/", "_")
+	c.sql("DROP ROLE IF EXISTS %q; CREATE ROLE %q LOGIN; ", role, role)
+	t.Cleanup(func() { // roles are the cluster's and outlive the database
+		if _, err := c.conn.PgConn().Exec(context.Background(), fmt.Sprintf("RESET ROLE; DROP OWNED BY %q; DROP ROLE %q", role, role)).ReadAll(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{GrantTo: role}); err != nil {
+		t.Fatal(err)
+	}
+	c.sql("%s SET ROLE %q", insert(5, "x"), role)
+	for _, allowed := range []string{"SELECT FROM notification_gateway.log", "SELECT data FROM notification_gateway.feed", "SELECT * FROM notification_gateway.identity", "SELECT notification_gateway.hello()", "SELECT notification_gateway.prune('1 day', 10)"} {
+		if _, err := c.conn.Exec(t.Context(), allowed); err != nil {
+			t.Errorf("%s: %v", allowed, err)
+		}
+	}
+	for _, denied := range []string{"SELECT FROM notifications", "SELECT FROM employees", "DELETE FROM notification_gateway.log", "SELECT notification_gateway.disconnect('5', '')", "INSERT INTO notification_gateway.log (user_key, item_id) VALUES ('5', '1')"} {
+		if _, err := c.conn.Exec(t.Context(), denied); err == nil {
+			t.Errorf("%s is allowed", denied)
+		}
+	}
+}
+
+// In the reference CRM a token names a Django user; the recipient is the
+// active employee of that user's username, else of the user's email.
+func TestRecipient(t *testing.T) {
+	t.Parallel()
+	c := setupWith(t, store.Config{Lookup: true})
+	c.sql(`INSERT INTO auth_user (id, username, email, is_active) VALUES (1, 'alice@example.com', 'bob@example.com', true),
+		(2, 'bob', 'bob@example.com', true), (3, 'alice', 'alice@example.com', false), (4, 'x', 'nobody@example.com', true)`)
+	for subject, want := range map[string]string{"1": "5", "2": "7", "3": "", "4": "", "99": "", "abc": "", "1; DROP TABLE x": "", "": "", "9223372036854775808": ""} {
+		r, err := c.store.Recipient(t.Context(), subject)
+		if want == "" && !errors.Is(err, store.ErrNoRecipient) || want != "" && (err != nil || r.UserKey != want || !r.Numeric) {
+			t.Errorf("subject %q: %+v, %v, want %q", subject, r, err, want)
+		}
+	}
+	c.sql("UPDATE employees SET is_active = false WHERE id = 5")
+	if r, err := c.store.Recipient(t.Context(), "1"); err != nil || r.UserKey != "7" {
+		t.Errorf("after Alice has left: %+v, %v, want Bob by email", r, err)
+	}
+}
+
+// Attach takes names as SQL writes them, and nothing that it was given
+// reaches a statement's text.
+func TestAttachAndDetach(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql(`CREATE SCHEMA "Crm"; CREATE TABLE "Crm"."Notification" ("Id" uuid PRIMARY KEY DEFAULT gen_random_uuid(), "User" text)`)
+	quoted := store.AttachOptions{Table: `"Crm"."Notification"`, UserColumn: "User", IDColumn: "Id"}
+	for range 2 { // again changes nothing
+		if err := store.Attach(t.Context(), c.url, quoted); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.sql(`INSERT INTO "Crm"."Notification" ("User") VALUES ('o''hara')`)
+	if e := c.collect(1)[0]; e.UserKey != "o'hara" || len(e.ItemID) != 36 {
+		t.Errorf("got %+v", e)
+	}
+	for _, bad := range []store.AttachOptions{
+		{Table: "nowhere", UserColumn: "user_id", IDColumn: "id"}, {Table: "notifications", UserColumn: "nobody", IDColumn: "id"},
+		{Table: "notifications; DROP TABLE leads", UserColumn: "user_id", IDColumn: "id"},
+	} {
+		if err := store.Attach(t.Context(), c.url, bad); err == nil {
+			t.Errorf("attach %+v worked", bad)
+		}
+	}
+	if err := store.Detach(t.Context(), c.url, quoted.Table); err != nil {
+		t.Fatal(err)
+	}
+	var left int
+	if err := c.conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_trigger WHERE tgrelid = '"Crm"."Notification"'::regclass`).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d triggers left, %v", left, err)
+	}
+}
+
+// Operators run migrate at every deployment: again it must change nothing.
+func TestMigrateIsIdempotent(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	done, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{})
+	if err != nil || len(done) != 0 {
+		t.Errorf("again: %v, %v", done, err)
+	}
+	c.sql("UPDATE notification_gateway.migration SET version = 999 WHERE version = 1")
+	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{}); err == nil {
+		t.Error("objects of a newer gateway were accepted")
+	}
+}
+
+// What --print writes must be what migrate does.
+func TestMigrationScriptRuns(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("DROP SCHEMA notification_gateway CASCADE")
+	script, err := store.MigrationScript(store.MigrateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.sql("%s", script)
+	var version int
+	if err := c.conn.QueryRow(t.Context(), "SELECT max(version) FROM notification_gateway.migration").Scan(&version); err != nil || version < 1 {
+		t.Errorf("version %d, %v", version, err)
+	}
+}

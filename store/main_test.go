@@ -1,0 +1,158 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+
+// crm is a database with the reference CRM, a store over it and a running feed.
+type crm struct {
+	*testing.T
+	url   string
+	conn  *pgx.Conn
+	store *store.Store
+	feed  *store.Feed
+	got   chan store.Batch // every batch with entries, and the first
+}
+
+func setup(t *testing.T) *crm { return setupWith(t, store.Config{}) }
+
+func setupWith(t *testing.T, config store.Config) *crm {
+	t.Helper()
+	c := &crm{T: t, url: storetest.CRM(t), got: make(chan store.Batch, 1000)}
+	c.conn = c.connect()
+	config.URL, config.Retention = c.url, time.Hour
+	config.Logger, config.Metrics = slog.New(slog.DiscardHandler), store.NewMetrics(prometheus.NewRegistry())
+	var err error
+	if c.store, err = store.Open(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.store.Close)
+	if c.feed, err = store.NewFeed(c.store); err != nil {
+		t.Fatal(err)
+	}
+	c.run(nil)
+	c.next() // the position to begin at
+	return c
+}
+
+// run follows the feed until the test ends; fail, when not nil, decides
+// whether a batch is refused.
+func (c *crm) run(fail func(store.Batch) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	first := true
+	go func() {
+		defer close(done)
+		c.feed.Run(ctx, func(_ context.Context, b store.Batch) error {
+			if fail != nil {
+				if err := fail(b); err != nil {
+					return err
+				}
+			}
+			if first || len(b.Entries) > 0 {
+				first = false
+				c.got <- b
+			}
+			return nil
+		})
+	}()
+	c.Cleanup(func() { cancel(); <-done })
+}
+
+func (c *crm) connect() *pgx.Conn {
+	c.Helper()
+	conn, err := pgx.Connect(c.Context(), c.url)
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+func (c *crm) sql(format string, args ...any) {
+	c.Helper()
+	c.on(c.conn, format, args...)
+}
+
+func (c *crm) on(conn *pgx.Conn, format string, args ...any) {
+	c.Helper()
+	if _, err := conn.PgConn().Exec(c.Context(), fmt.Sprintf(format, args...)).ReadAll(); err != nil {
+		c.Fatal(err)
+	}
+}
+
+const insertInto = "INSERT INTO notifications (user_id, notification_type, title, message) VALUES "
+
+// insert is the statement that inserts a notification with a title.
+func insert(user int, title string) string {
+	return fmt.Sprintf(insertInto+"(%d, 'x', '%s', 'm');", user, title)
+}
+
+func (c *crm) next() store.Batch {
+	c.Helper()
+	select {
+	case b := <-c.got:
+		return b
+	case <-time.After(30 * time.Second):
+		c.Fatal("no batch came")
+		panic("unreachable")
+	}
+}
+
+// titles loads entries and returns their titles.
+func (c *crm) titles(entries []store.Entry) []string {
+	c.Helper()
+	rows, err := c.store.Load(c.Context(), entries)
+	if err != nil {
+		c.Fatal(err)
+	}
+	var out []string
+	for _, n := range rows {
+		out = append(out, title(n))
+	}
+	return out
+}
+
+// collect waits for n entries.
+func (c *crm) collect(n int) []store.Entry {
+	c.Helper()
+	var out []store.Entry
+	for len(out) < n {
+		out = append(out, c.next().Entries...)
+	}
+	if len(out) > n {
+		c.Fatalf("%d entries came, want %d", len(out), n)
+	}
+	return out
+}
+
+func title(n store.Notification) string {
+	switch {
+	case n.Err != nil:
+		return "error"
+	case n.Data == nil:
+		return "gone"
+	}
+	var d struct{ Title string }
+	if err := json.Unmarshal(n.Data, &d); err != nil {
+		return "broken"
+	}
+	return d.Title
+}
+
+var errRefused = errors.New("refused")

@@ -1,0 +1,92 @@
+package store_test
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// replay pages from one position to another and returns the titles, and the
+// cursors that the pages carried.
+func (c *crm) replay(from, to store.Cursor, limit int) (titles []string, cursors []store.Cursor) {
+	c.Helper()
+	var after store.Place
+	for {
+		page, err := c.store.Replay(c.Context(), "5", from, to, after, limit)
+		if err != nil {
+			c.Fatal(err)
+		}
+		for _, n := range page.Notifications {
+			titles = append(titles, title(n))
+		}
+		cursors = append(cursors, page.Cursor)
+		if !page.More {
+			return titles, cursors
+		}
+		after = page.Next
+	}
+}
+
+// A replay that pages by count alone skips what an open transaction commits
+// later, and one that resumes after a page must not lose the rest.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	late := c.connect()
+	c.on(late, "BEGIN; %s", insert(5, "late"))
+	c.sql("%s", insert(5, "start"))
+	start := c.next().Cursor
+	var want []string
+	for i := range 7 {
+		name := fmt.Sprintf("row %d", i)
+		want = append(want, name)
+		c.sql("%s", insert(5, name)+insert(7, "not yours"))
+	}
+	c.sql("BEGIN; %s%s COMMIT", insert(5, "bulk a"), insert(5, "bulk b"))
+	want = append(want, "bulk a", "bulk b")
+	end := store.Cursor{}
+	for n := 0; n < 16; {
+		b := c.next()
+		n += len(b.Entries)
+		end = b.Cursor
+	}
+	for _, limit := range []int{1, 2, 3, 100} {
+		got, cursors := c.replay(start, end, limit)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("limit %d: got %v, want %v", limit, got, want)
+		}
+		for i, cursor := range cursors { // a client that breaks off there resumes there
+			rest, _ := c.replay(cursor, end, 100)
+			seen := min((i+1)*limit, len(want))
+			if len(rest) < len(want)-seen || len(rest) > 0 && rest[len(rest)-1] != "bulk b" {
+				t.Errorf("limit %d: after page %d %v came, of %v", limit, i, rest, want)
+			}
+		}
+	}
+	c.on(late, "COMMIT")
+	final := c.next().Cursor
+	if got, _ := c.replay(end, final, 2); !reflect.DeepEqual(got, []string{"late"}) {
+		t.Errorf("after the late commit %v came", got)
+	}
+	parsed, err := c.store.ParseCursor(start.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := c.replay(parsed, final, 4); len(got) != len(want)+1 || got[0] != "late" {
+		t.Errorf("from the cursor's text %v came", got)
+	}
+}
+
+// Unread notifications come oldest first, and no more than were asked for.
+func TestUnread(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "b")+insert(5, "a")+insert(7, "not yours")+insert(5, "c")+insert(5, "read"))
+	c.sql(`UPDATE notifications SET is_read = true WHERE title = 'read'; UPDATE notifications SET created_at = now() - interval '1 day' WHERE title = 'a'`)
+	rows, err := c.store.Unread(t.Context(), "5", 2)
+	if err != nil || len(rows) != 2 || title(rows[0]) != "a" || title(rows[1]) != "b" {
+		t.Errorf("got %v, %v", rows, err)
+	}
+}
