@@ -81,11 +81,14 @@ func (v *Verifier) verifySignature(ctx context.Context, token string) ([]byte, e
 	if len(parts) != 3 {
 		return nil, refused(reasonMalformed)
 	}
-	text, err := base64.RawURLEncoding.Strict().DecodeString(parts[0])
-	if err != nil {
-		return nil, refused(reasonMalformed)
+	var decoded [3][]byte // strictly: one token has one spelling
+	for i, part := range parts {
+		var err error
+		if decoded[i], err = base64.RawURLEncoding.Strict().DecodeString(part); err != nil {
+			return nil, refused(reasonMalformed)
+		}
 	}
-	header, err := parseObject(text)
+	header, err := parseObject(decoded[0])
 	if err != nil {
 		return nil, refused(reasonMalformed)
 	}

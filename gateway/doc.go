@@ -9,7 +9,7 @@
 // up to the new position. So there is no gap, no queue that grows during a
 // replay, and no row that comes twice but where the cursors themselves overlap.
 //
-// Cursors. Only the last event of a batch, or of a page of a replay, carries
+// Cursors. Only the last event of a batch, or of a transaction in a replay, carries
 // the position after it; the earlier ones carry the position before, so that a
 // connection that breaks between them repeats and never skips. A stream that
 // must first be told of a loss carries a stale cursor until it has been.

@@ -20,7 +20,7 @@ func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor) err
 			if err != nil {
 				return err
 			}
-			if told, err = h.sendPage(ctx, s, page.Notifications, told, page.Cursor); err != nil {
+			if told, err = h.sendPage(ctx, s, page.Notifications, page.After, told); err != nil {
 				return err
 			}
 			if !page.More {
@@ -44,11 +44,15 @@ func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 	if err != nil {
 		return err
 	}
-	told, err := h.sendPage(ctx, s, all, store.Cursor{}, at)
+	after := make([]store.Cursor, len(all))
+	if len(all) > 0 {
+		after[len(all)-1] = at
+	}
+	told, err := h.sendPage(ctx, s, all, after, store.Cursor{})
 	if err != nil {
 		return err
 	}
-	if told.IsZero() { // nothing to show, and so no event that carried the position
+	if told.IsZero() { // no event carried the position
 		if err := send(ctx, s, pingEvent(at.String(), time.Now())); err != nil {
 			return err
 		}
@@ -60,38 +64,32 @@ func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 	return h.catchUp(ctx, s, at, to)
 }
 
-// sendPage sends rows as fast as the client reads them. The last carries the
-// position after, the others the one before; it returns which was told.
-func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification, before, after store.Cursor) (store.Cursor, error) {
-	last := -1
+// sendPage sends rows as fast as the client reads them. Each carries the
+// position that reading it proves: after has one for each row, zero where it
+// is still that of the row before. told is the position in the last id that
+// was sent before, and the one it returns that of the last sent now.
+func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification, after []store.Cursor, told store.Cursor) (store.Cursor, error) {
+	proven := told
 	for i, n := range rows {
-		if n.Err != nil || n.Data != nil && s.wants(n.Type) {
-			last = i
+		if !after[i].IsZero() {
+			proven = after[i]
 		}
-	}
-	for i, n := range rows[:last+1] {
 		if n.Err == nil && (n.Data == nil || !s.wants(n.Type)) {
 			continue
-		}
-		id := before.String()
-		if i == last {
-			id = after.String()
 		}
 		if n.Err != nil {
 			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)
 			h.metrics.resets.WithLabelValues("unreadable").Inc()
 		}
-		e := notificationEvent(id, n)
+		e := notificationEvent(proven.String(), n)
 		e.captured = time.Time{} // its delay is the client's absence
 		if err := send(ctx, s, e); err != nil {
-			return before, err
+			return told, err
 		}
+		told = proven
 		h.metrics.replayed.Inc()
 	}
-	if last < 0 {
-		return before, nil
-	}
-	return after, nil
+	return told, nil
 }
 
 // send waits for the client instead of ending a slow one.

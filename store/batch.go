@@ -37,11 +37,13 @@ type Notification struct {
 	Err  error
 }
 
-// Page is one page of a replay. Cursor proves that everything up to the end
-// of the page has been seen; when More is set, ask again with Next.
+// Page is one page of a replay. After has, for each notification, the position
+// that whoever has read up to it may claim, so that a client whose connection
+// breaks again and again gets ahead all the same; it is zero where the
+// transaction goes on with the next. When More is set, ask again with Next.
 type Page struct {
 	Notifications []Notification
-	Cursor        Cursor
+	After         []Cursor
 	Next          Place
 	More          bool
 }

@@ -27,19 +27,26 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 	if err != nil {
 		return Page{}, fmt.Errorf("replay: %w", err)
 	}
-	page := Page{Cursor: to}
+	var page Page
 	if len(entries) > limit {
 		entries = entries[:limit]
 		last := entries[limit-1]
 		page.More = true
 		page.Next = Place{last.XID, last.Position}
-		// The last transaction may go on in the next page: claim those before it.
-		page.Cursor = to.through(last.XID - 1)
 	}
 	visible := entries[:0]
 	for _, e := range entries {
 		if to.snapshot.Sees(e.XID) { // what came after is brought by the live feed
 			visible = append(visible, e)
+		}
+	}
+	page.After = make([]Cursor, len(visible))
+	for i, e := range visible {
+		switch {
+		case i+1 < len(visible) && visible[i+1].XID != e.XID:
+			page.After[i] = to.through(e.XID)
+		case i+1 == len(visible) && !page.More:
+			page.After[i] = to
 		}
 	}
 	page.Notifications, err = s.Load(ctx, visible)

@@ -138,13 +138,13 @@ func (s *service) run(ctx context.Context) error {
 	start("key set", s.verifier.Run)
 	start("prune", s.store.Prune)
 	start("public listener", func(context.Context) error {
-		if s.public.TLSConfig != nil {
+		if s.config.TLSCert != "" {
 			return s.public.ServeTLS(listener, "", "")
 		}
 		return s.public.Serve(listener)
 	})
 	start("admin listener", func(context.Context) error { return admin.Serve(adminListener) })
-	s.logger.Info("listening", "addr", listener.Addr().String(), "tls", s.public.TLSConfig != nil)
+	s.logger.Info("listening", "addr", listener.Addr().String(), "tls", s.config.TLSCert != "")
 	s.logger.Info("admin listening", "addr", adminListener.Addr().String())
 
 	select {

@@ -1,0 +1,228 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-64e334f9/notification-gateway/auth"
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// fakeSource is a log in memory: position n means that the first n rows have
+// been seen.
+type fakeSource struct {
+	mu       sync.Mutex
+	rows     []store.Notification // guarded by mu
+	known    map[string]int       // cursor text → rows seen; guarded by mu
+	unread   []store.Notification // guarded by mu
+	loads    int                  // rows loaded; guarded by mu
+	replayed chan struct{}        // when not nil, Replay waits for it
+	err      error                // guarded by mu
+}
+
+func (f *fakeSource) cursor(n int) store.Cursor {
+	c := store.MakeCursor([16]byte{1}, 1, time.Unix(1_700_000_000, 0), store.Snapshot{Xmax: uint64(n) + 1})
+	f.known[c.String()] = n
+	return c
+}
+
+// add appends rows for users and returns the batch that brings them.
+func (f *fakeSource) add(users ...string) store.Batch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var b store.Batch
+	for _, user := range users {
+		n := len(f.rows) + 1
+		e := store.Entry{XID: uint64(n), UserKey: user, ItemID: fmt.Sprint(n), InsertedAt: time.Now()}
+		f.rows = append(f.rows, store.Notification{Entry: e, Type: "x", Data: fmt.Appendf(nil, `{"id":%d}`, n)})
+		b.Entries = append(b.Entries, e)
+	}
+	b.Cursor = f.cursor(len(f.rows))
+	return b
+}
+
+func (f *fakeSource) ParseCursor(text string) (store.Cursor, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, ok := f.known[text]
+	if !ok {
+		return store.Cursor{}, fmt.Errorf("test: %w", &store.ResetError{Reason: "malformed"})
+	}
+	return f.cursor(n), nil
+}
+
+func (f *fakeSource) Load(_ context.Context, entries []store.Entry) ([]store.Notification, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	f.loads += len(entries)
+	var out []store.Notification
+	for _, e := range entries {
+		n := f.rows[e.XID-1]
+		n.Entry = e
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.Cursor, _ store.Place, limit int) (store.Page, error) {
+	if f.replayed != nil {
+		select {
+		case <-f.replayed:
+		case <-ctx.Done():
+			return store.Page{}, ctx.Err()
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var page store.Page
+	for _, n := range f.rows[f.known[from.String()]:f.known[to.String()]] {
+		if n.UserKey == userKey {
+			page.Notifications = append(page.Notifications, n)
+			page.After = append(page.After, f.cursor(int(n.XID)))
+		}
+	}
+	return page, f.err
+}
+
+func (f *fakeSource) Unread(context.Context, string, int) ([]store.Notification, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.unread, f.err
+}
+
+func (f *fakeSource) Recipient(_ context.Context, subject string) (store.Recipient, error) {
+	switch subject {
+	case "nobody":
+		return store.Recipient{}, store.ErrNoRecipient
+	case "broken":
+		return store.Recipient{}, errors.New("postgres://user:password@host is away")
+	}
+	return store.Recipient{UserKey: subject, Numeric: strings.Trim(subject, "0123456789") == ""}, nil
+}
+
+// fakeVerifier takes a token for its subject.
+type fakeVerifier struct{ expires time.Time }
+
+func (v fakeVerifier) Verify(_ context.Context, token string) (auth.Identity, error) {
+	switch token {
+	case "expired":
+		return auth.Identity{}, &auth.Error{Code: "invalid_token", Reason: "expired"}
+	case "keyless":
+		return auth.Identity{}, auth.ErrUnavailable
+	}
+	return auth.Identity{Subject: token, Expires: v.expires}, nil
+}
+
+// rig is a gateway on a real HTTP server.
+type rig struct {
+	*testing.T
+	*Gateway
+	source *fakeSource
+	server *httptest.Server
+}
+
+func setup(t *testing.T, change func(*Config, *fakeVerifier)) *rig {
+	t.Helper()
+	config := Config{
+		PathPrefix: "/api/notifications", PingInterval: time.Hour, MaxStreams: 1000, MaxStreamsPerUser: 20,
+		StreamBuffer: 1 << 16, ReplayLimit: 100, Drain: 100 * time.Millisecond, CookieName: "session", Logger: slog.New(slog.DiscardHandler),
+	}
+	var verifier fakeVerifier
+	if change != nil {
+		change(&config, &verifier)
+	}
+	source := &fakeSource{known: map[string]int{}}
+	g := New(config, source, verifier, prometheus.NewRegistry())
+	server := httptest.NewServer(g.Handler())
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
+	r := &rig{t, g, source, server}
+	r.deliver(source.add("nobody"))
+	return r
+}
+
+func (r *rig) deliver(b store.Batch) {
+	r.Helper()
+	if err := r.Deliver(context.Background(), b); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// client reads one stream.
+type client struct {
+	*testing.T
+	body  io.ReadCloser
+	lines *bufio.Reader
+}
+
+// received is one event as a client sees it.
+type received struct{ id, event, data, raw string }
+
+func (r *rig) open(token, query string, header ...string) *client {
+	r.Helper()
+	req, err := http.NewRequest(http.MethodGet, r.server.URL+"/api/notifications/stream/?token="+token+query, nil)
+	if err != nil {
+		r.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := r.server.Client().Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		r.Fatalf("status %d", resp.StatusCode)
+	}
+	r.Cleanup(func() { resp.Body.Close() })
+	return &client{r.T, resp.Body, bufio.NewReader(resp.Body)}
+}
+
+// next reads an event; at the end of the stream its event is "end".
+func (c *client) next() received {
+	c.Helper()
+	var e received
+	for {
+		line, err := c.lines.ReadString('\n')
+		if err != nil {
+			return received{event: "end"}
+		}
+		e.raw += line
+		if line == "\n" {
+			return e
+		}
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		switch name {
+		case "id":
+			e.id = value
+		case "event":
+			e.event = value
+		case "data":
+			e.data = value
+		}
+	}
+}
+
+func (c *client) expect(event, data string) received {
+	c.Helper()
+	e := c.next()
+	if e.event != event || !strings.Contains(e.data, data) {
+		c.Fatalf("got %s %s, want %s %s", e.event, e.data, event, data)
+	}
+	return e
+}

@@ -1,0 +1,247 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func (r *rig) request(method, path string, header map[string]string) (*http.Response, string) {
+	r.Helper()
+	req, err := http.NewRequest(method, r.server.URL+path, nil)
+	if err != nil {
+		r.Fatal(err)
+	}
+	for name, value := range header {
+		if name == "Host" {
+			req.Host = value
+		}
+		req.Header.Set(name, value)
+	}
+	resp, err := r.server.Client().Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusOK && method == http.MethodGet {
+		return resp, "" // a stream
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// Wrong requests get their status, a code and a sentence, and nothing of what
+// they sent comes back.
+func TestRefusals(t *testing.T) {
+	r := setup(t, func(c *Config, _ *fakeVerifier) { c.AllowedOrigins = []string{"https://crm.example.com"} })
+	const stream = "/api/notifications/stream/"
+	bearer := func(t string) map[string]string { return map[string]string{"Authorization": "Bearer " + t} }
+	for _, c := range []struct {
+		name, method, path string
+		header             map[string]string
+		status             int
+		code               string
+	}{
+		{"no token", "GET", stream, nil, 401, "missing_token"},
+		{"other scheme", "GET", stream, map[string]string{"Authorization": "Basic eA=="}, 401, "missing_token"},
+		{"empty bearer", "GET", stream, bearer(""), 401, "invalid_token"},
+		{"bad header, good query", "GET", stream + "?token=5", bearer("a b"), 401, "invalid_token"},
+		{"expired", "GET", stream, bearer("expired"), 401, "invalid_token"},
+		{"expired HEAD", "HEAD", stream, bearer("expired"), 401, ""},
+		{"two tokens", "GET", stream + "?token=5&token=7", nil, 401, "invalid_token"},
+		{"nobody", "GET", stream, bearer("nobody"), 403, "no_recipient"},
+		{"broken database", "GET", stream, bearer("broken"), 503, "unavailable"},
+		{"keys away", "GET", stream, bearer("keyless"), 503, "keys_unavailable"},
+		{"malformed query", "GET", stream + "?a=%zz", bearer("5"), 400, "bad_request"},
+		{"semicolon", "GET", stream + "?a;b", bearer("5"), 400, "bad_request"},
+		{"unknown replay", "GET", stream + "?replay=all", bearer("5"), 400, "bad_request"},
+		{"two replays", "GET", stream + "?replay=unread&replay=unread", bearer("5"), 400, "bad_request"},
+		{"empty type", "GET", stream + "?types=a,,b", bearer("5"), 400, "bad_request"},
+		{"long type", "GET", stream + "?types=" + strings.Repeat("x", 65), bearer("5"), 400, "bad_request"},
+		{"many types", "GET", stream + "?types=a" + strings.Repeat(",a", 32), bearer("5"), 400, "bad_request"},
+		{"control type", "GET", stream + "?types=%0a", bearer("5"), 400, "bad_request"},
+		{"POST", "POST", stream, bearer("5"), 405, "method_not_allowed"},
+		{"elsewhere", "GET", "/", nil, 404, "not_found"},
+		{"deeper", "GET", stream + "x", nil, 404, "not_found"},
+		{"cookie from another site", "GET", stream, map[string]string{"Cookie": "session=5", "Origin": "https://evil.example.com"}, 403, "origin_not_allowed"},
+		{"cookie from null", "GET", stream, map[string]string{"Cookie": "session=5", "Origin": "null"}, 403, "origin_not_allowed"},
+		{"cookie across sites", "GET", stream, map[string]string{"Cookie": "session=5", "Sec-Fetch-Site": "cross-site"}, 403, "origin_not_allowed"},
+		{"cookie from a listed origin", "GET", stream, map[string]string{"Cookie": "session=5", "Origin": "https://crm.example.com"}, 200, ""},
+		{"cookie from here", "GET", stream, map[string]string{"Cookie": "session=5", "Host": "here.example", "Origin": "http://here.example"}, 200, ""},
+		{"no last slash", "GET", "/api/notifications/stream?token=5", nil, 200, ""},
+		{"HEAD", "HEAD", stream + "?token=5", nil, 200, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			resp, body := r.request(c.method, c.path, c.header)
+			if resp.StatusCode != c.status {
+				t.Fatalf("status %d, want %d: %s", resp.StatusCode, c.status, body)
+			}
+			var answer struct{ Error, Code string }
+			if c.code != "" && (json.Unmarshal([]byte(body), &answer) != nil || answer.Code != c.code || answer.Error == "") {
+				t.Errorf("body %s, want code %s", body, c.code)
+			}
+			if strings.Contains(body, "password") {
+				t.Errorf("the cause got out: %s", body)
+			}
+			challenge := resp.Header.Get("WWW-Authenticate")
+			if (c.status == 401) != strings.HasPrefix(challenge, `Bearer realm="notifications"`) {
+				t.Errorf("challenge %q", challenge)
+			}
+			if c.code == "missing_token" && strings.Contains(challenge, "error=") {
+				t.Errorf("a request without a token is told an error: %q", challenge)
+			}
+			if (c.status == 503) != (resp.Header.Get("Retry-After") != "") {
+				t.Errorf("Retry-After %q", resp.Header.Get("Retry-After"))
+			}
+			if c.status == 405 && resp.Header.Get("Allow") != "GET, HEAD, OPTIONS" {
+				t.Errorf("Allow %q", resp.Header.Get("Allow"))
+			}
+			if c.status == 200 {
+				for name, want := range map[string]string{"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"} {
+					if got := resp.Header.Get(name); got != want {
+						t.Errorf("%s %q, want %q", name, got, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Full, starting and draining are answers that pass: each says when to come
+// back.
+func TestUnavailable(t *testing.T) {
+	r := setup(t, func(c *Config, _ *fakeVerifier) { c.MaxStreams = 1 })
+	r.open("5", "").expect("connected", "")
+	const path = "/api/notifications/stream/?token=7"
+	expect := func(code string) {
+		t.Helper()
+		resp, body := r.request("GET", path, nil)
+		if resp.StatusCode != 503 || !strings.Contains(body, `"code":"`+code+`"`) || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%d %s, want 503 %s", resp.StatusCode, body, code)
+		}
+	}
+	expect("full")
+	r.Drain(t.Context())
+	expect("draining")
+	fresh := New(r.config, r.source, fakeVerifier{}, prometheus.NewRegistry())
+	w := httptest.NewRecorder()
+	fresh.Handler().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+	if w.Code != 503 || !strings.Contains(w.Body.String(), "starting") {
+		t.Errorf("%d %s, want 503 starting", w.Code, w.Body)
+	}
+}
+
+// A cookie that scripts can read, that goes to other sites or outlives its
+// token would be worse than the token in the URL.
+func TestSession(t *testing.T) {
+	expires := time.Now().Add(time.Hour)
+	r := setup(t, func(_ *Config, v *fakeVerifier) { v.expires = expires })
+	const session = "/api/notifications/session/"
+	resp, _ := r.request("POST", session, map[string]string{"Authorization": "Bearer 5"})
+	cookies := resp.Cookies()
+	if resp.StatusCode != 204 || len(cookies) != 1 {
+		t.Fatalf("%d, %v", resp.StatusCode, cookies)
+	}
+	c := cookies[0]
+	if c.Name != "session" || c.Value != "5" || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteStrictMode || c.Path != "/api/notifications/" ||
+		c.Expires.Unix() != expires.Unix() {
+		t.Errorf("cookie %+v", c)
+	}
+	resp, _ = r.request("DELETE", session, map[string]string{"Cookie": "session=5"})
+	if c := resp.Cookies(); resp.StatusCode != 204 || len(c) != 1 || c[0].MaxAge != -1 || c[0].Value != "" {
+		t.Errorf("%d, %v", resp.StatusCode, c)
+	}
+	for _, header := range []map[string]string{nil, {"Cookie": "session=5"}, {"Authorization": "Bearer expired"}} {
+		if resp, _ := r.request("POST", session, header); resp.StatusCode != 401 {
+			t.Errorf("%v: status %d, want 401", header, resp.StatusCode)
+		}
+	}
+	if resp, _ := r.request("POST", session+"?token=5", nil); resp.StatusCode != 401 {
+		t.Errorf("a token in the URL made a cookie: %d", resp.StatusCode)
+	}
+	if resp, _ := r.request("DELETE", session, map[string]string{"Origin": "https://evil.example.com"}); resp.StatusCode != 403 {
+		t.Errorf("another site ended the session: %d", resp.StatusCode)
+	}
+}
+
+// Credentials for an origin that was not listed would open the stream to any
+// page.
+func TestCORS(t *testing.T) {
+	r := setup(t, func(c *Config, _ *fakeVerifier) { c.AllowedOrigins = []string{"https://crm.example.com"} })
+	for origin, allowed := range map[string]bool{"https://crm.example.com": true, "https://crm.example.com.evil": false, "http://crm.example.com": false, "null": false} {
+		resp, _ := r.request("OPTIONS", "/api/notifications/stream/", map[string]string{"Origin": origin, "Access-Control-Request-Method": "GET"})
+		h := resp.Header
+		if resp.StatusCode != 204 || h.Get("Vary") != "Origin" || (h.Get("Access-Control-Allow-Origin") == origin) != allowed || (h.Get("Access-Control-Allow-Credentials") == "true") != allowed {
+			t.Errorf("%s: %d %v", origin, resp.StatusCode, h)
+		}
+	}
+}
+
+// An address that the client writes itself must not get it a fresh bucket.
+func TestLimiterAddress(t *testing.T) {
+	l := newLimiter(1, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+	for _, c := range []struct{ remote, forwarded, want string }{
+		{"192.0.2.1:5", "", "192.0.2.1"},
+		{"192.0.2.1:5", "198.51.100.9", "192.0.2.1"},
+		{"10.0.0.1:5", "198.51.100.9", "198.51.100.9"},
+		{"10.0.0.1:5", "1.1.1.1, 198.51.100.9, 10.0.0.2", "198.51.100.9"},
+		{"10.0.0.1:5", "nonsense", "10.0.0.1"},
+		{"[::ffff:10.0.0.1]:5", "2001:db8::1", "2001:db8::1"},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = c.remote
+		if c.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", c.forwarded)
+		}
+		if got, _ := l.address(r); got.String() != c.want {
+			t.Errorf("%+v: got %s", c, got)
+		}
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	now := time.Now()
+	if _, ok := l.allow(r, now); !ok {
+		t.Error("the first was refused")
+	}
+	if wait, ok := l.allow(r, now); ok || wait <= 0 || wait > time.Minute {
+		t.Errorf("the second: %v, %t", wait, ok)
+	}
+	if _, ok := l.allow(r, now.Add(time.Minute)); !ok {
+		t.Error("a minute later it was refused")
+	}
+}
+
+func TestTooManyRequests(t *testing.T) {
+	r := setup(t, func(c *Config, _ *fakeVerifier) { c.ConnectsPerMinute = 1 })
+	r.request("GET", "/api/notifications/stream/", nil)
+	resp, body := r.request("GET", "/api/notifications/stream/?token=5", nil)
+	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, "too_many_requests") {
+		t.Errorf("%d %s %v", resp.StatusCode, body, resp.Header)
+	}
+}
+
+// A replay that fails must end the stream with its word, not leave it silent.
+func TestReplayFails(t *testing.T) {
+	r := setup(t, nil)
+	c := r.open("5", "")
+	id := c.expect("connected", "").id
+	r.source.replayed = make(chan struct{})
+	d := r.open("5", "&last_event_id="+id)
+	d.expect("connected", "")
+	r.source.mu.Lock()
+	r.source.err = context.DeadlineExceeded
+	r.source.mu.Unlock()
+	close(r.source.replayed)
+	d.expect("error", `"code":"internal"`)
+	d.expect("end", "")
+}
