@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
+	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
+)
+
+const benchInsert = "INSERT INTO notifications (user_id, notification_type, title, message) VALUES (5, 'x', $1, 'm')"
+
+// BenchmarkInsert measures what the trigger costs the CRM: single-row
+// transactions of 1, 8 and 32 writers, without the trigger, with it and nobody
+// listening, and with it and a gateway. Compare within one run. The throw-away
+// Postgres does not flush (fsync is off), so that NOTIFY's lock is held for
+// less time than on a disk.
+func BenchmarkInsert(b *testing.B) {
+	url := storetest.CRM(b)
+	environment(b, url)
+	db := open(b, url)
+	const rows = 6000
+	for _, way := range []struct {
+		name    string
+		prepare string
+		serve   bool
+	}{
+		{"plain", "ALTER TABLE notifications DISABLE TRIGGER notification_gateway_capture", false},
+		{"trigger", "ALTER TABLE notifications ENABLE ALWAYS TRIGGER notification_gateway_capture", false},
+		{"gateway", "SELECT", true},
+	} {
+		if err := db.Exec(b.Context(), way.prepare); err != nil {
+			b.Fatal(err)
+		}
+		if way.serve {
+			serveInTest(b).readyz(b, 200)
+		}
+		for _, writers := range []int{1, 8, 32} {
+			b.Run(fmt.Sprintf("%s/writers=%d", way.name, writers), func(b *testing.B) {
+				pools := make([]*throwaway.DB, writers)
+				for i := range pools {
+					pools[i] = open(b, url)
+					if err := pools[i].Exec(b.Context(), "SELECT 1"); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for b.Loop() {
+					began := time.Now()
+					var running sync.WaitGroup
+					for _, pool := range pools {
+						running.Go(func() {
+							for range rows / writers {
+								if err := pool.Exec(context.Background(), benchInsert, "row"); err != nil {
+									b.Error(err)
+									return
+								}
+							}
+						})
+					}
+					running.Wait()
+					b.ReportMetric(float64(rows/writers*writers)/time.Since(began).Seconds(), "rows/s")
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkLatency measures the time from COMMIT's acknowledgement to the line
+// that the client has read, at fixed rates of single-row transactions.
+func BenchmarkLatency(b *testing.B) {
+	url := storetest.CRM(b)
+	environment(b, url)
+	db := open(b, url)
+	g := serveInTest(b)
+	g.readyz(b, 200)
+	token := mint(b, "5")
+	for _, rate := range []int{20, 500} {
+		b.Run(fmt.Sprintf("rate=%d", rate), func(b *testing.B) {
+			for b.Loop() {
+				delays := latencies(b, g, db, token, rate)
+				slices.Sort(delays)
+				b.ReportMetric(float64(delays[len(delays)/2].Microseconds()), "median-µs")
+				b.ReportMetric(float64(delays[len(delays)*99/100].Microseconds()), "p99-µs")
+			}
+		})
+	}
+}
+
+// latencies inserts for five seconds and returns each row's delay.
+func latencies(b *testing.B, g *instance, db *throwaway.DB, token string, rate int) []time.Duration {
+	const seconds = 5
+	lines := g.stream(b, token, "")
+	until(b, lines, "Connected")
+	committed := make([]time.Time, seconds*rate)
+	read := make([]time.Time, seconds*rate)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for n := 0; n < len(read) && lines.Scan(); {
+			at := time.Now()
+			_, rest, found := strings.Cut(lines.Text(), `"title":"row `)
+			if !found {
+				continue
+			}
+			var i int
+			if _, err := fmt.Sscanf(rest, "%d", &i); err == nil {
+				read[i] = at
+				n++
+			}
+		}
+	})
+	tick := time.NewTicker(time.Second / time.Duration(rate))
+	defer tick.Stop()
+	for i := range committed {
+		<-tick.C
+		if err := db.Exec(context.Background(), benchInsert, fmt.Sprintf("row %d", i)); err != nil {
+			b.Fatal(err)
+		}
+		committed[i] = time.Now()
+	}
+	reading.Wait()
+	delays := make([]time.Duration, len(read))
+	for i := range read {
+		if read[i].IsZero() {
+			b.Fatalf("row %d did not come", i)
+		}
+		delays[i] = max(0, read[i].Sub(committed[i])) // it may come before the acknowledgement
+	}
+	return delays
+}
