@@ -194,7 +194,8 @@ func TestAttachAndDetach(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	for _, bad := range []store.AttachOptions{
-		{Table: "nowhere", UserColumn: "user_id", IDColumn: "id"}, {Table: "notifications", UserColumn: "nobody", IDColumn: "id"},
+		{Table: "nowhere", UserColumn: "user_id", IDColumn: "id"},
+		{Table: "notifications", UserColumn: "nobody", IDColumn: "id"},
 		{Table: "notifications; DROP TABLE leads", UserColumn: "user_id", IDColumn: "id"},
 	} {
 		if err := store.Attach(t.Context(), c.url, bad); err == nil {

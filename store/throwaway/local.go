@@ -148,7 +148,7 @@ func binaries() (string, error) {
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
-		return "", fmt.Errorf("Postgres is not installed: %w", errNotHere)
+		return "", fmt.Errorf("no Postgres is installed: %w", errNotHere)
 	}
 	version := func(path string) int {
 		n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
@@ -175,7 +175,7 @@ func unprivileged() (*syscall.Credential, error) {
 			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 		}
 	}
-	return nil, fmt.Errorf("there is no user postgres or nobody to run Postgres as: %w", errNotHere)
+	return nil, fmt.Errorf("no user postgres or nobody to run Postgres as: %w", errNotHere)
 }
 
 func freePort() (int, error) {
