@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -223,7 +224,9 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		replaying.Go(func() { replay(g.hub.catchUp(ctx, s, from, at)) })
 	}
 	writeHead(w)
-	out.write(ctx, w)
+	if err := out.write(ctx, w); errors.Is(err, os.ErrDeadlineExceeded) {
+		g.hub.stuck(s)
+	}
 }
 
 // resume reads a last event ID. One that proves nothing is no error: the

@@ -132,6 +132,17 @@ func (h *hub) leave(s *stream) {
 	}
 }
 
+// stuck takes a stream out whose client did not read for a whole write
+// deadline; there is no way left to tell it.
+func (h *hub) stuck(s *stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !s.gone {
+		h.metrics.slow.Inc()
+		h.remove(s, endSlow)
+	}
+}
+
 // fail ends a stream whose replay could not go on.
 func (h *hub) fail(s *stream) {
 	h.mu.Lock()

@@ -21,7 +21,7 @@ type transport interface {
 
 // writeDeadline is how long one write to a client may take. A client that is
 // slower is gone or stuck: its connection is closed and it resumes.
-const writeDeadline = 10 * time.Second
+const writeDeadline = 30 * time.Second
 
 var errStreamEnded = errors.New("the stream has ended")
 
@@ -103,9 +103,10 @@ func (q *queue) Drained(ctx context.Context) error {
 	}
 }
 
-// write sends what is queued, one event a write, until the stream has ended,
-// the client is gone (ctx) or a write fails.
-func (q *queue) write(ctx context.Context, w http.ResponseWriter) {
+// write sends what is queued, one event a write, until the stream has ended or
+// the client is gone (ctx). Its error is a failed write's, above all
+// os.ErrDeadlineExceeded.
+func (q *queue) write(ctx context.Context, w http.ResponseWriter) error {
 	defer q.leave()
 	rc := http.NewResponseController(w)
 	for {
@@ -121,17 +122,17 @@ func (q *queue) write(ctx context.Context, w http.ResponseWriter) {
 			}
 			q.written(e, n, err)
 			if err != nil {
-				return
+				return err
 			}
 			q.wrote(len(e.bytes))
 		}
 		if ended {
-			return
+			return nil
 		}
 		select {
 		case <-q.wake:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
 }
