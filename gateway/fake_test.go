@@ -139,7 +139,7 @@ type rig struct {
 func setup(t *testing.T, change func(*Config, *fakeVerifier)) *rig {
 	t.Helper()
 	config := Config{
-		PathPrefix: "/api/notifications", PingInterval: time.Hour, MaxStreams: 1000, MaxStreamsPerUser: 20,
+		PathPrefix: "/api/notifications", PingInterval: time.Hour, CursorRefresh: time.Hour, MaxStreams: 1000, MaxStreamsPerUser: 20,
 		StreamBuffer: 1 << 16, ReplayLimit: 100, Drain: 100 * time.Millisecond, CookieName: "session", Logger: slog.New(slog.DiscardHandler),
 	}
 	var verifier fakeVerifier

@@ -35,6 +35,7 @@ type Config struct {
 	PingInterval      time.Duration  // between two pings of a stream
 	MaxStreams        int            // in all
 	MaxStreamsPerUser int            // past it the oldest is ended
+	CursorRefresh     time.Duration  // an idle stream is told a fresh cursor this often; well below the retention
 	StreamBuffer      int            // bytes that may wait for one client
 	ReplayLimit       int            // rows in one page of a replay
 	Drain             time.Duration  // how long streams may take to be ended

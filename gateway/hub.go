@@ -219,7 +219,7 @@ func (h *hub) missing(entries []store.Entry, loaded map[string]bool) []store.Ent
 // streams of their users. It needs mu.
 func (h *hub) fanOut(batch store.Batch, rows []store.Notification) {
 	before := h.position.String()
-	after, moved := before, batch.Cursor.Moved(h.position)
+	after, moved := before, batch.Cursor.Moved(h.position, h.config.CursorRefresh)
 	if moved {
 		after = batch.Cursor.String()
 	}

@@ -64,7 +64,7 @@ func (h *hub) tick(now time.Time) {
 		if !s.live {
 			continue // its replay is traffic enough, and its position is its own
 		}
-		if h.position.Moved(s.told) {
+		if h.position.Moved(s.told, h.config.CursorRefresh) {
 			s.told = h.position
 			h.push(s, moved)
 		} else {

@@ -14,7 +14,6 @@ const (
 	cursorMAC      = 8   // bytes of HMAC-SHA256 that a cursor carries
 	cursorXip      = 500 // running transactions a cursor names; past that it claims less
 	cursorMaxChars = 8192
-	cursorRefresh  = time.Hour       // an idle stream's cursor ages; it is told a newer one this often
 	cursorAhead    = 5 * time.Minute // clocks of two Postgres servers may differ by this much
 )
 
@@ -48,10 +47,11 @@ func MakeCursor(install [16]byte, incarnation uint32, at time.Time, snapshot Sna
 func (c Cursor) IsZero() bool { return c.snapshot.Xmax == 0 && c.at.IsZero() }
 
 // Moved reports whether a client that was last told since should be told c:
-// something was committed between them, or since has aged.
-func (c Cursor) Moved(since Cursor) bool {
+// something was committed between them, or since is older by refresh, so that
+// the cursor of an idle stream does not outlive the retention.
+func (c Cursor) Moved(since Cursor, refresh time.Duration) bool {
 	return c.incarnation != since.incarnation || c.install != since.install ||
-		!c.snapshot.equal(since.snapshot) || c.at.Sub(since.at) > cursorRefresh
+		!c.snapshot.equal(since.snapshot) || c.at.Sub(since.at) > refresh
 }
 
 // Stale returns a cursor that every replica answers with a reset, whatever

@@ -33,6 +33,8 @@ type Feed struct {
 	config   *pgx.ConnConfig
 	rung     bool   // a notification came since the last poll began; owned by Run's goroutine
 	position Cursor // after the last batch that was handed over; owned by Run's goroutine
+	inside   Place  // how far into its last transaction a bounded batch came; owned by Run's goroutine
+	next     Place  // inside, once the batch that poll made has been handed over; owned by Run's goroutine
 	highest  uint64 // highest committed xid seen in the log; owned by Run's goroutine
 
 	mu  sync.Mutex
@@ -128,7 +130,7 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 		if err := deliver(ctx, batch); err != nil {
 			return polled, fmt.Errorf("deliver: %w", err)
 		}
-		f.position = batch.Cursor
+		f.position, f.inside = batch.Cursor, f.next
 		if n := len(batch.Entries); n > 0 {
 			f.store.config.Metrics.batchRows.Observe(float64(n))
 		}
@@ -157,7 +159,7 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if previous := f.store.server.Load(); previous != nil && previous.install != known.install {
-		f.position = Cursor{} // another installation: its transaction IDs have nothing to do with ours
+		f.position, f.inside = Cursor{}, Place{} // another installation: its transaction IDs have nothing to do with ours
 	}
 	// A promoted standby may lack what its primary had committed, and hands
 	// those transaction IDs out again.

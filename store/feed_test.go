@@ -159,6 +159,35 @@ func TestFeedLosesNothingUnderConcurrentWriters(t *testing.T) {
 	}
 }
 
+// A bulk insert larger than one poll may take must come in pieces, whole and
+// in order, instead of timing out for ever.
+func TestFeedTakesABulkInsertInPieces(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	open := c.connect()
+	c.on(open, "BEGIN; %s", insert(7, "open"))
+	const rows = 25_000
+	c.sql("INSERT INTO notifications (user_id, notification_type, title, message) SELECT 5, 'x', i, 'm' FROM generate_series(1, %d) i; %s", rows, insert(5, "after"))
+	last := int64(0)
+	for n := 0; n < rows+1; {
+		b := c.next()
+		if len(b.Entries) > 10_000 {
+			t.Fatalf("%d rows in one batch", len(b.Entries))
+		}
+		for _, e := range b.Entries {
+			if e.Position <= last {
+				t.Fatalf("position %d after %d", e.Position, last)
+			}
+			last = e.Position
+		}
+		n += len(b.Entries)
+	}
+	c.on(open, "COMMIT")
+	if e := c.collect(1)[0]; e.UserKey != "7" {
+		t.Errorf("got %+v", e)
+	}
+}
+
 // The order to end a user's streams travels the same way as the rows.
 func TestFeedBringsDisconnect(t *testing.T) {
 	t.Parallel()

@@ -14,24 +14,30 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// pollSQL reads the server's snapshot and everything that the previous one did
-// not see, in one statement and so at one moment. The rows not seen before are
-// two index ranges: transactions that had not begun ($1 = xmax) and those that
-// were running ($2 = xip).
-const pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), NULL::text, NULL::bigint, NULL::timestamptz, NULL::text, NULL::text, NULL::text
-UNION ALL SELECT NULL, NULL, xid::text, position, inserted_at, user_key, item_id, disconnect
-  FROM notification_gateway.log WHERE xid >= $1::text::xid8
-UNION ALL SELECT NULL, NULL, xid::text, position, inserted_at, user_key, item_id, disconnect
-  FROM notification_gateway.log WHERE xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8`
+// pollSQL reads the server's snapshot and what the previous one did not see, in
+// one statement and so at one moment. The rows not seen before are two index
+// ranges: transactions that had not begun ($1 = xmax) and those that were
+// running ($2 = xip). Of transaction $3, rows up to position $4 have been
+// handed over already. Each range gives at most $5 rows, the first in order.
+const (
+	pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), NULL::text, NULL::bigint, NULL::timestamptz, NULL::text, NULL::text, NULL::text
+UNION ALL (` + pollColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
+UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)`
+	pollColumns = `SELECT NULL, NULL, xid::text, position, inserted_at, user_key, item_id, disconnect
+  FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
+	// pollGuardSQL follows in a new incarnation of the server, when transaction
+	// IDs alone prove nothing: rows younger than $6 come again.
+	pollGuardSQL = `
+UNION ALL (` + pollColumns + `xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY xid, position LIMIT $5)`
+)
 
-// pollGuardSQL follows pollSQL in a new incarnation of the server, when
-// transaction IDs alone prove nothing: rows younger than $3 come again.
-const pollGuardSQL = `
-UNION ALL SELECT NULL, NULL, xid::text, position, inserted_at, user_key, item_id, disconnect
-  FROM notification_gateway.log WHERE xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $3`
+// pollLimit bounds one batch, so that a bulk insert of a million rows costs
+// neither the memory nor the deadline of one poll.
+const pollLimit = 10_000
 
-// poll brings everything that became visible since f.position. The first poll
-// of a process brings nothing but the position to begin at.
+// poll brings what became visible since f.position, at most pollLimit rows;
+// when there is more it leaves the bell rung. The first poll of a process
+// brings nothing but the position to begin at.
 func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 	ctx, cancel := context.WithTimeout(ctx, pollDeadline)
 	defer cancel()
@@ -42,7 +48,10 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 	if first {
 		from = Snapshot{Xmax: 1 << 63} // above every transaction ID: no row
 	}
-	args := []any{strconv.FormatUint(from.Xmax, 10), xids(from.Xip)}
+	args := []any{
+		strconv.FormatUint(from.Xmax, 10), xids(from.Xip),
+		strconv.FormatUint(f.inside.xid, 10), f.inside.position, pollLimit + 1,
+	}
 	if !first && f.position.incarnation != server.incarnation {
 		query, args = pollSQL+pollGuardSQL, append(args, f.position.at.Add(-guard))
 	}
@@ -85,6 +94,16 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 		return cmp.Or(cmp.Compare(a.XID, b.XID), cmp.Compare(a.Position, b.Position))
 	})
 	batch.Cursor = MakeCursor(server.install, server.incarnation, at, now.Clip(f.highest))
+	f.next = Place{}
+	if len(batch.Entries) > pollLimit {
+		batch.Entries = batch.Entries[:pollLimit]
+		last := batch.Entries[pollLimit-1]
+		// The last transaction may go on: claim those before it, and remember
+		// how far into it we are.
+		batch.Cursor = batch.Cursor.through(last.XID - 1)
+		f.next = Place{last.XID, last.Position}
+		f.rung = true
+	}
 	f.store.config.Metrics.pollSeconds.Observe(time.Since(began).Seconds())
 	return batch, nil
 }

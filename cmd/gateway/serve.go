@@ -87,7 +87,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		return nil, usageError{fmt.Errorf("token verification: %w", err)}
 	}
 	gw := gateway.New(gateway.Config{
-		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, MaxStreams: c.MaxStreams,
+		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, CursorRefresh: min(time.Hour, c.Retention/4), MaxStreams: c.MaxStreams,
 		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit,
 		Drain: c.Drain, AllowedOrigins: c.AllowedOrigins, CookieName: c.Cookie, CookieInsecure: c.CookieInsecure,
 		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger,
