@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## everything up to a page with live notifications at http://127.0.0.1:8080/
-	@go run ./cmd/demo
+	@go build -o bin/demo ./cmd/demo && exec bin/demo
 
 build: ## bin/gateway
 	go build -trimpath -o bin/gateway ./cmd/gateway
