@@ -1,0 +1,21 @@
+// Package store is the gateway's side of Postgres: it follows what was
+// captured, loads it in full, replays it, prunes it, and installs and checks
+// the objects that all this needs. It is the only user of the driver.
+//
+// Order. Feed hands over batches: everything that became visible between two
+// snapshots, in order of transaction ID. That is no order of commit inside a
+// batch, but no row comes before the batch in which its transaction became
+// visible, and none is left out, however long its transaction ran.
+//
+// At least once. A batch that was not taken comes again. So do, in a new life
+// of the server, the rows of the last minute before the position, because
+// transaction IDs prove nothing across a crash or a promotion.
+//
+// Back-pressure. Feed polls again when the last batch has been taken, so a slow
+// taker makes batches larger, up to a bound, and never queues them here: the
+// log in Postgres is the queue.
+//
+// What may not be assumed: that a NOTIFY means a row, or a row a NOTIFY; that
+// an Entry's row still exists, or still belongs to the same user; that two
+// replicas are at the same position.
+package store
