@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -40,7 +41,11 @@ func local(ctx context.Context) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a directory: %w", err)
 	}
-	remove := func(err error) (*Server, error) { return nil, errors.Join(err, os.RemoveAll(dir)) }
+	sweep, err := sweeper(dir)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	remove := func(err error) (*Server, error) { return nil, errors.Join(err, sweep()) }
 	if who != nil {
 		if err := os.Chown(dir, int(who.Uid), int(who.Gid)); err != nil {
 			return remove(fmt.Errorf("give the directory away: %w", err))
@@ -54,7 +59,7 @@ func local(ctx context.Context) (*Server, error) {
 		return remove(fmt.Errorf("initdb: %w: %s", err, lastLine(out)))
 	}
 	for try := 1; ; try++ {
-		s, err := launch(ctx, bin, dir, data, who)
+		s, err := launch(ctx, bin, dir, data, who, sweep)
 		if err == nil {
 			return s, nil
 		}
@@ -65,7 +70,7 @@ func local(ctx context.Context) (*Server, error) {
 }
 
 // launch starts the server process and waits until it answers.
-func launch(ctx context.Context, bin, dir, data string, who *syscall.Credential) (*Server, error) {
+func launch(ctx context.Context, bin, dir, data string, who *syscall.Credential, sweep func() error) (*Server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -83,7 +88,7 @@ func launch(ctx context.Context, bin, dir, data string, who *syscall.Credential)
 	s := &Server{
 		URL:    fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port),
 		Source: "local, from " + bin,
-		stop:   func() error { return errors.Join(terminate(cmd, exited), os.RemoveAll(dir)) },
+		stop:   func() error { return errors.Join(terminate(cmd, exited), sweep()) },
 	}
 	deadline, cancel := context.WithTimeout(ctx, startDeadline)
 	defer cancel()
@@ -101,6 +106,31 @@ func launch(ctx context.Context, bin, dir, data string, who *syscall.Credential)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// sweeper makes sure that dir goes, also when this process is killed: a shell
+// waits for the end of a pipe that only we hold open, then for the server's
+// lock file to go, and removes dir. The function it returns lets it do so and
+// waits.
+func sweeper(dir string) (sweep func() error, err error) {
+	cmd := exec.Command("/bin/sh", "-c",
+		`cat; n=0; while [ -e "$0/data/postmaster.pid" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n+1)); done; rm -rf "$0"`, dir)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // out of reach of the terminal's Ctrl-C
+	held, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("make a pipe: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the sweeper: %w", err)
+	}
+	return sync.OnceValue(func() error {
+		held.Close() //nolint:errcheck // its end is the signal
+		if err := cmd.Wait(); err != nil {
+			return fmt.Errorf("remove %s: %w", dir, err)
+		}
+		return nil
+	}), nil
 }
 
 // StartTied starts cmd out of reach of the terminal's Ctrl-C and, on Linux, so

@@ -112,6 +112,20 @@ func TestServerEndsWithItsParent(t *testing.T) {
 	if ctx.Err() != nil || err == nil {
 		t.Fatalf("the server outlived its parent: %v", err)
 	}
+	for { // its files go too
+		left, err := os.ReadDir(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) == 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%d files outlived their parent", len(left))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func start(t *testing.T) *throwaway.Server {
