@@ -56,18 +56,27 @@ func Extract(r *http.Request, cookieName string) (token string, source Source, e
 
 // checked refuses what cannot be a compact JWS before anything is decoded.
 func checked(token string, source Source) (string, Source, error) {
-	if len(token) > maxTokenBytes {
-		return "", source, refused(reasonTooLarge)
-	}
-	if token == "" {
-		return "", source, refused(reasonMalformed)
-	}
-	for i := range len(token) {
-		if c := token[i]; !isTokenByte(c) {
-			return "", source, refused(reasonMalformed)
-		}
+	if err := checkSpelling(token); err != nil {
+		return "", source, err
 	}
 	return token, source, nil
+}
+
+// checkSpelling refuses a token that is too long or that has a byte which a
+// compact JWS (RFC 7515 section 7.1) cannot have.
+func checkSpelling(token string) error {
+	if len(token) > maxTokenBytes {
+		return refused(reasonTooLarge)
+	}
+	if token == "" {
+		return refused(reasonMalformed)
+	}
+	for i := range len(token) {
+		if !isTokenByte(token[i]) {
+			return refused(reasonMalformed)
+		}
+	}
+	return nil
 }
 
 // isTokenByte reports whether c is base64url (RFC 4648 section 5) or a dot.

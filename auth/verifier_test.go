@@ -224,6 +224,8 @@ func TestHostileTokens(t *testing.T) {
 		{"something behind", hs(body + `} {}`), "malformed"},
 		{"truncated", valid[:len(valid)-7], "bad_signature"},
 		{"another spelling of the signature", valid[:len(valid)-1] + respell(valid[len(valid)-1]), "malformed"},
+		{"a line end before it", "\r" + valid, "malformed"},
+		{"a line end inside it", parts[0] + "." + parts[1] + "\n." + parts[2], "malformed"},
 		{"no signature", parts[0] + "." + parts[1] + ".", "bad_signature"},
 		{"two parts", parts[0] + "." + parts[1], "malformed"},
 		{"five parts", valid + ".a.b", "malformed"},
@@ -393,6 +395,8 @@ func FuzzVerify(f *testing.F) {
 	f.Add(valid)
 	f.Add(encode(`{"alg":"none"}`) + "." + encode(`{"user_id":5}`) + ".")
 	f.Add("..")
+	f.Add("\r" + valid)
+	f.Add(valid + "=")
 	f.Fuzz(func(t *testing.T, token string) {
 		if id, err := v.Verify(t.Context(), token); err == nil && token != valid {
 			t.Errorf("%q was accepted for %q", token, id.Subject)
