@@ -43,7 +43,7 @@ func Check(ctx context.Context, url, listenURL string) []Finding {
 		at         func(context.Context) (string, error)
 	}{
 		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write)", d.primary},
-		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres", d.listen},
+		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres; until then the gateway polls, which loses nothing but is slower", d.listen},
 		{"objects", "run gateway migrate", d.objects},
 		{"trigger", "run gateway attach TABLE", d.trigger},
 		{"feed", "run gateway migrate --mapping NAME|FILE", d.feed},
@@ -97,7 +97,7 @@ func (d doctor) listen(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if _, err := listener.WaitForNotification(ctx); err != nil {
-		return "", errors.New("a notification did not arrive: LISTEN does not work on this connection")
+		return "", errors.New("a notification did not arrive: LISTEN does not work on this connection (a pooler in transaction mode?)")
 	}
 	return fmt.Sprintf("a notification took %v", time.Since(began).Round(10*time.Microsecond)), nil
 }

@@ -20,9 +20,12 @@ const (
 	backoffMax   = 5 * time.Second
 	guard        = 60 * time.Second // how far a standby may have been behind when it was promoted
 
-	wakeNotify    = "notify"
-	wakeTimeout   = "timeout"
-	wakeReconnect = "reconnect"
+	wakeReconnect = "reconnect" // the first poll of a connection
+	wakeNotify    = "notify"    // somebody rang
+	wakeTimeout   = "timeout"   // nobody rang for the poll interval
+	wakeMore      = "more"      // the last batch was bounded
+	wakePoll      = "poll"      // awake, and the pace is over
+	wakeSettle    = "settle"    // just fallen asleep
 )
 
 // Feed follows the log: one goroutine and one connection that listens and
@@ -31,14 +34,15 @@ const (
 type Feed struct {
 	store    *Store
 	config   *pgx.ConnConfig
-	rung     bool   // a notification came since the last poll began; owned by Run's goroutine
+	bell     bell   // owned by Run's goroutine
 	position Cursor // after the last batch that was handed over; owned by Run's goroutine
 	inside   Place  // how far into its last transaction a bounded batch came; owned by Run's goroutine
 	next     Place  // inside, once the batch that poll made has been handed over; owned by Run's goroutine
 	highest  uint64 // highest committed xid seen in the log; owned by Run's goroutine
 
-	mu  sync.Mutex
-	why error // why the feed is not connected, nil while it is; guarded by mu
+	mu   sync.Mutex
+	why  error // why the feed is not connected, nil while it is; guarded by mu
+	deaf bool  // LISTEN does not work; guarded by mu
 }
 
 // NewFeed makes the feed of a Store. It does not connect.
@@ -56,7 +60,7 @@ func NewFeed(s *Store) (*Feed, error) {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	f := &Feed{store: s, config: c, why: ErrNotReady}
-	c.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { f.rung = true }
+	c.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { f.bell.heardOn(n.Channel) }
 	return f, nil
 }
 
@@ -65,6 +69,17 @@ func (f *Feed) Ready() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.why
+}
+
+// PollOnly returns nil, or says why the feed is not rung but only polls. That
+// costs latency and work, and loses nothing.
+func (f *Feed) PollOnly() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.deaf {
+		return errPollOnly
+	}
+	return nil
 }
 
 // Run follows the log until ctx ends and returns its cause. It calls deliver
@@ -121,7 +136,7 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 	}
 	for wake := wakeReconnect; ; {
 		f.store.config.Metrics.wakes.WithLabelValues(wake).Inc()
-		f.rung = false
+		f.bell.rung = false
 		batch, err := f.poll(ctx, conn)
 		if err != nil {
 			return polled, fmt.Errorf("poll: %w", err)
@@ -131,28 +146,37 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 			return polled, fmt.Errorf("deliver: %w", err)
 		}
 		f.position, f.inside = batch.Cursor, f.next
-		if n := len(batch.Entries); n > 0 {
-			f.store.config.Metrics.batchRows.Observe(float64(n))
-		}
+		f.observe(wake, len(batch.Entries))
 		if !polled {
 			polled = true
 			f.setReady(nil)
 			f.store.config.Metrics.connected.Set(1)
-			f.store.config.Logger.Info("feed connected")
+			f.store.config.Logger.Info("feed connected", "install_id", fmt.Sprintf("%x", batch.Cursor.install[:4]))
 		}
-		if wake, err = f.wait(ctx, conn); err != nil {
+		if wake, err = f.wait(ctx, conn, len(batch.Entries)); err != nil {
 			return polled, fmt.Errorf("wait for notifications: %w", err)
 		}
 	}
 }
 
-// greet listens first, so that nothing committed after the first poll is
-// missed, and learns which server this is.
+// observe measures what a wake brought.
+func (f *Feed) observe(wake string, rows int) {
+	if rows == 0 {
+		return
+	}
+	f.store.config.Metrics.batchRows.Observe(float64(rows))
+	if wake == wakeTimeout {
+		f.store.config.Metrics.unrung.Add(float64(rows))
+	}
+}
+
+// greet listens and lies down first, so that nothing committed after the first
+// poll is missed, and learns which server this is.
 func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, pollInterval)
 	defer cancel()
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
-		return fmt.Errorf("listen %q: %w", channel, err)
+	if err := f.listen(ctx, conn); err != nil {
+		return err
 	}
 	known, highest, err := f.store.hello(ctx, conn)
 	if err != nil {
@@ -166,24 +190,15 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	f.highest = highest
 	f.position.snapshot = f.position.snapshot.Clip(highest)
 	f.store.server.Store(known)
-	return nil
+	f.setDeaf(!f.bell.listens)
+	return f.lieDown(ctx, conn)
 }
 
-// wait returns when somebody rang or the poll interval is over. Wakes that
-// come close together are folded: one poll sees them all.
-func (f *Feed) wait(ctx context.Context, conn *pgx.Conn) (string, error) {
-	if f.rung {
-		return wakeNotify, nil
+func (f *Feed) setDeaf(deaf bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if deaf && !f.deaf {
+		f.store.config.Logger.Warn("feed only polls", "err", errPollOnly)
 	}
-	ctx, cancel := context.WithTimeout(ctx, pollInterval)
-	defer cancel()
-	err := conn.PgConn().WaitForNotification(ctx)
-	switch {
-	case err == nil:
-		return wakeNotify, nil
-	case errors.Is(ctx.Err(), context.DeadlineExceeded) && !conn.IsClosed():
-		return wakeTimeout, nil
-	default:
-		return "", err
-	}
+	f.deaf = deaf
 }

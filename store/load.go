@@ -53,7 +53,7 @@ func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error) ([
 	if len(entries) == 1 {
 		// One bad row, or a view that nobody can read? The second must wait to
 		// be mended, or every recipient would be told to reload for nothing.
-		if _, err := s.pool.Exec(ctx, "SELECT id, user_key, data FROM notification_gateway.feed LIMIT 0"); err != nil {
+		if _, err := s.exec(ctx, "SELECT id, user_key, data FROM notification_gateway.feed LIMIT 0"); err != nil {
 			return nil, fmt.Errorf("read the view feed: %w", err)
 		}
 		return []Notification{{Entry: entries[0], Err: cause}}, nil
@@ -85,7 +85,7 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry) (
 	ctx, cancel := context.WithTimeout(ctx, loadDeadline)
 	defer cancel()
 	// The parameter is cast, never the column: an index on the column serves.
-	rows, err := s.pool.Query(ctx, "SELECT id::text, user_key::text, data::text FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+server.idType+"[])", ids)
+	rows, err := s.query(ctx, "SELECT id::text, user_key::text, data::text FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+server.idType+"[])", ids)
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,7 @@ type crm struct {
 	conn  *pgx.Conn
 	store *store.Store
 	feed  *store.Feed
+	stats *prometheus.Registry
 	got   chan store.Batch // every batch with entries, and the first
 }
 
@@ -33,10 +34,10 @@ func setup(t *testing.T) *crm { return setupWith(t, store.Config{}) }
 
 func setupWith(t *testing.T, config store.Config) *crm {
 	t.Helper()
-	c := &crm{T: t, url: storetest.CRM(t), got: make(chan store.Batch, 1000)}
+	c := &crm{T: t, url: storetest.CRM(t), stats: prometheus.NewRegistry(), got: make(chan store.Batch, 1000)}
 	c.conn = c.connect()
 	config.URL, config.Retention = c.url, time.Hour
-	config.Logger, config.Metrics = slog.New(slog.DiscardHandler), store.NewMetrics(prometheus.NewRegistry())
+	config.Logger, config.Metrics = slog.New(slog.DiscardHandler), store.NewMetrics(c.stats)
 	var err error
 	if c.store, err = store.Open(t.Context(), config); err != nil {
 		t.Fatal(err)
@@ -72,6 +73,25 @@ func (c *crm) run(fail func(store.Batch) error) {
 		})
 	}()
 	c.Cleanup(func() { cancel(); <-done })
+}
+
+// metric returns the value of a counter or gauge; label is the value of its
+// one label, "" without one.
+func (c *crm) metric(name, label string) float64 {
+	c.Helper()
+	families, err := c.stats.Gather()
+	if err != nil {
+		c.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "notification_gateway_"+name && (label == "" || m.GetLabel()[0].GetValue() == label) {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	c.Fatalf("no metric %s %s", name, label)
+	return 0
 }
 
 func (c *crm) connect() *pgx.Conn {
@@ -139,6 +159,16 @@ func (c *crm) collect(n int) []store.Entry {
 		c.Fatalf("%d entries came, want %d", len(out), n)
 	}
 	return out
+}
+
+// collectBatch waits for the batch that holds n entries.
+func (c *crm) collectBatch(n int) store.Batch {
+	c.Helper()
+	b := c.next()
+	if len(b.Entries) != n {
+		c.Fatalf("%d entries came, want %d", len(b.Entries), n)
+	}
+	return b
 }
 
 func title(n store.Notification) string {

@@ -7,10 +7,12 @@ import "github.com/prometheus/client_golang/prometheus"
 type Metrics struct {
 	batchRows   prometheus.Histogram
 	pollSeconds prometheus.Histogram
-	wakes       *prometheus.CounterVec // source: notify, timeout, reconnect
+	wakes       *prometheus.CounterVec // source: one of the wake constants
+	unrung      prometheus.Counter
 	connected   prometheus.Gauge
 	reconnects  prometheus.Counter
 	pruned      prometheus.Counter
+	oldest      prometheus.Gauge
 }
 
 // NewMetrics registers the measurements of this package; it panics, as the
@@ -29,6 +31,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		wakes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: ns, Name: "feed_wakes_total", Help: "Polls by what caused them.",
 		}, []string{"source"}),
+		unrung: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Name: "feed_unrung_rows_total", Help: "Log rows that only the fallback poll found: two-phase commits, or a bell that does not ring.",
+		}),
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: ns, Name: "feed_connected", Help: "1 while the feed listens and polls, else 0.",
 		}),
@@ -38,9 +43,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		pruned: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: ns, Name: "log_rows_pruned_total", Help: "Log rows that were removed because they are older than the retention.",
 		}),
+		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: ns, Name: "oldest_transaction_seconds", Help: "How long the oldest running transaction of the cluster has been seen to run; past the retention the log cannot be pruned.",
+		}),
 	}
-	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.connected, m.reconnects, m.pruned)
-	for _, source := range []string{wakeNotify, wakeTimeout, wakeReconnect} {
+	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.reconnects, m.pruned, m.oldest)
+	for _, source := range []string{wakeReconnect, wakeNotify, wakeTimeout, wakeMore, wakePoll, wakeSettle} {
 		m.wakes.WithLabelValues(source)
 	}
 	return m

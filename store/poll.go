@@ -36,7 +36,7 @@ UNION ALL (` + pollColumns + `xid < $1::text::xid8 AND xid <> ALL ($2::text[]::x
 const pollLimit = 10_000
 
 // poll brings what became visible since f.position, at most pollLimit rows;
-// when there is more it leaves the bell rung. The first poll of a process
+// when there is more it leaves f.next behind. The first poll of a process
 // brings nothing but the position to begin at.
 func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 	ctx, cancel := context.WithTimeout(ctx, pollDeadline)
@@ -49,7 +49,7 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 		from = Snapshot{Xmax: 1 << 63} // above every transaction ID: no row
 	}
 	args := []any{
-		strconv.FormatUint(from.Xmax, 10), xids(from.Xip),
+		mode(f.bell.listens), strconv.FormatUint(from.Xmax, 10), xids(from.Xip),
 		strconv.FormatUint(f.inside.xid, 10), f.inside.position, pollLimit + 1,
 	}
 	if !first && f.position.incarnation != server.incarnation {
@@ -102,7 +102,6 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 		// how far into it we are.
 		batch.Cursor = batch.Cursor.through(last.XID - 1)
 		f.next = Place{last.XID, last.Position}
-		f.rung = true
 	}
 	f.store.config.Metrics.pollSeconds.Observe(time.Since(began).Seconds())
 	return batch, nil

@@ -48,7 +48,7 @@ func (s *Store) Recipient(ctx context.Context, subject string) (Recipient, error
 	ctx, cancel := context.WithTimeout(ctx, recipientDeadline)
 	defer cancel()
 	var subjectType string
-	err := s.pool.QueryRow(ctx, `SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
+	err := s.queryRow(ctx, `SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
 		WHERE a.attrelid = to_regclass('notification_gateway.identity') AND a.attname = 'subject'`).Scan(&subjectType)
 	if err != nil {
 		return Recipient{}, fmt.Errorf("look for the view identity: %w", err)
@@ -57,7 +57,7 @@ func (s *Store) Recipient(ctx context.Context, subject string) (Recipient, error
 	if !ok {
 		return Recipient{}, ErrNoRecipient
 	}
-	err = s.pool.QueryRow(ctx, "SELECT user_key::text FROM notification_gateway.identity WHERE subject = $1::text::"+subjectType, subject).Scan(&r.UserKey)
+	err = s.queryRow(ctx, "SELECT user_key::text FROM notification_gateway.identity WHERE subject = $1::text::"+subjectType, subject).Scan(&r.UserKey)
 	if errors.Is(err, pgx.ErrNoRows) || isRowError(err) {
 		return Recipient{}, ErrNoRecipient
 	}

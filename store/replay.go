@@ -68,7 +68,7 @@ func (s *Store) replayEntries(ctx context.Context, userKey string, from, to Curs
 		query += replayGuardSQL
 		args = append(args, from.at.Add(-guard))
 	}
-	rows, err := s.pool.Query(ctx, "SELECT xid::text, position, inserted_at, item_id FROM ("+query+") r ORDER BY r.xid, r.position LIMIT $6", args...)
+	rows, err := s.query(ctx, "SELECT xid::text, position, inserted_at, item_id FROM ("+query+") r ORDER BY r.xid, r.position LIMIT $6", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Notifi
 	}
 	ctx, cancel := context.WithTimeout(ctx, loadDeadline)
 	defer cancel()
-	rows, err := s.pool.Query(ctx, "SELECT id::text, created_at, data::text FROM notification_gateway.feed WHERE user_key = $1::text::"+server.keyType+
+	rows, err := s.query(ctx, "SELECT id::text, created_at, data::text FROM notification_gateway.feed WHERE user_key = $1::text::"+server.keyType+
 		" AND NOT is_read ORDER BY created_at, id LIMIT $2", userKey, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the unread: %w", err)

@@ -38,6 +38,7 @@ type Store struct {
 	pool   *pgxpool.Pool
 	server atomic.Pointer[server] // set by the feed at each connect; nil before
 	clock  atomic.Int64           // the server's clock at the last poll, in µs; written by the feed
+	direct atomic.Bool            // the pool's connections go to Postgres itself; written at each connect
 }
 
 // server is what the feed learnt of the server it is connected to.
@@ -56,11 +57,19 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, errors.New("the connection string cannot be parsed")
 	}
 	prepare(pc.ConnConfig)
-	pool, err := pgxpool.NewWithConfig(ctx, pc)
-	if err != nil {
+	s := &Store{config: config}
+	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		direct, err := isDirect(ctx, conn)
+		if err == nil && direct {
+			err = tune(ctx, conn)
+		}
+		s.direct.Store(direct && err == nil)
+		return err
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, fmt.Errorf("make the pool: %w", err)
 	}
-	return &Store{config: config, pool: pool}, nil
+	return s, nil
 }
 
 // Close ends all connections and waits for those in use.
@@ -85,47 +94,4 @@ func (s *Store) ParseCursor(text string) (Cursor, error) {
 		return Cursor{}, &ResetError{Reason: "future"}
 	}
 	return c, nil
-}
-
-// prepare sets what every connection of the gateway has: its name, UTC, and
-// plans that do not depend on the parameters (a batch of one and a batch of a
-// thousand use the same index).
-func prepare(c *pgx.ConnConfig) {
-	for name, value := range map[string]string{
-		"application_name": ApplicationName,
-		"timezone":         "UTC",
-		"jit":              "off",
-		"plan_cache_mode":  "force_generic_plan",
-	} {
-		c.RuntimeParams[name] = value
-	}
-	if c.ConnectTimeout == 0 {
-		c.ConnectTimeout = 5 * time.Second
-	}
-}
-
-// connect opens one connection for an administrator's command.
-func connect(ctx context.Context, url string) (*pgx.Conn, error) {
-	c, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, errors.New("the connection string cannot be parsed")
-	}
-	prepare(c)
-	conn, err := pgx.ConnectConfig(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("connect: %w", connectCause(err))
-	}
-	return conn, nil
-}
-
-// connectCause drops the user, host and database that pgx puts in front of
-// the reason: a log shows the reason, never the connection string.
-func connectCause(err error) error {
-	var ce interface{ Unwrap() error }
-	if errors.As(err, &ce) {
-		if cause := ce.Unwrap(); cause != nil {
-			return cause
-		}
-	}
-	return err
 }

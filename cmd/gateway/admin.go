@@ -27,7 +27,8 @@ func (s *service) adminHandler() http.Handler {
 }
 
 // readyz answers 200 only while new streams can be served: the feed is
-// connected, the keys are known, and no drain has begun. It says why not.
+// connected, the keys are known, and no drain has begun. It says why not, and
+// what works less well than it should.
 func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	reasons := map[string]string{}
 	select {
@@ -41,6 +42,10 @@ func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	if err := s.verifier.KeysReady(); err != nil {
 		reasons["keys"] = err.Error()
 	}
+	notes := map[string]string{}
+	if err := s.feed.PollOnly(); err != nil {
+		notes["feed"] = err.Error()
+	}
 	w.Header().Set("Content-Type", "application/json")
 	if len(reasons) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -48,7 +53,8 @@ func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	json.NewEncoder(w).Encode(struct { //nolint:errcheck // the asker is gone
 		Ready   bool              `json:"ready"`
 		Reasons map[string]string `json:"reasons,omitempty"`
-	}{len(reasons) == 0, reasons})
+		Notes   map[string]string `json:"notes,omitempty"`
+	}{len(reasons) == 0, reasons, notes})
 }
 
 // buildInfo is the metric build_info: 1, with what was built as labels.

@@ -15,61 +15,6 @@ import (
 
 const benchInsert = "INSERT INTO notifications (user_id, notification_type, title, message) VALUES (5, 'x', $1, 'm')"
 
-// BenchmarkInsert measures what the trigger costs the CRM: single-row
-// transactions of 1, 8 and 32 writers, without the trigger, with it and nobody
-// listening, and with it and a gateway. Compare within one run. The throw-away
-// Postgres does not flush (fsync is off), so that NOTIFY's lock is held for
-// less time than on a disk.
-func BenchmarkInsert(b *testing.B) {
-	url := storetest.CRM(b)
-	environment(b, url)
-	db := open(b, url)
-	const rows = 6000
-	for _, way := range []struct {
-		name    string
-		prepare string
-		serve   bool
-	}{
-		{"plain", "ALTER TABLE notifications DISABLE TRIGGER notification_gateway_capture", false},
-		{"trigger", "ALTER TABLE notifications ENABLE ALWAYS TRIGGER notification_gateway_capture", false},
-		{"gateway", "SELECT", true},
-	} {
-		if err := db.Exec(b.Context(), way.prepare); err != nil {
-			b.Fatal(err)
-		}
-		if way.serve {
-			serveInTest(b).readyz(b, 200)
-		}
-		for _, writers := range []int{1, 8, 32} {
-			b.Run(fmt.Sprintf("%s/writers=%d", way.name, writers), func(b *testing.B) {
-				pools := make([]*throwaway.DB, writers)
-				for i := range pools {
-					pools[i] = open(b, url)
-					if err := pools[i].Exec(b.Context(), "SELECT 1"); err != nil {
-						b.Fatal(err)
-					}
-				}
-				for b.Loop() {
-					began := time.Now()
-					var running sync.WaitGroup
-					for _, pool := range pools {
-						running.Go(func() {
-							for range rows / writers {
-								if err := pool.Exec(context.Background(), benchInsert, "row"); err != nil {
-									b.Error(err)
-									return
-								}
-							}
-						})
-					}
-					running.Wait()
-					b.ReportMetric(float64(rows/writers*writers)/time.Since(began).Seconds(), "rows/s")
-				}
-			})
-		}
-	}
-}
-
 // BenchmarkLatency measures the time from COMMIT's acknowledgement to the line
 // that the client has read, at fixed rates of single-row transactions.
 func BenchmarkLatency(b *testing.B) {

@@ -129,7 +129,13 @@ func mint(t testing.TB, user string) string {
 
 func (i *instance) stream(t testing.TB, token, lastEventID string) *bufio.Scanner {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, i.public+"/api/notifications/stream/", nil)
+	return i.streamUntil(t.Context(), t, token, lastEventID)
+}
+
+// streamUntil opens a stream that is cut off when ctx ends.
+func (i *instance) streamUntil(ctx context.Context, t testing.TB, token, lastEventID string) *bufio.Scanner {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.public+"/api/notifications/stream/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,33 +49,69 @@ CREATE UNLOGGED TABLE notification_gateway.incarnation (
   id uuid NOT NULL DEFAULT gen_random_uuid()
 );
 
--- The trigger function: one log row for each notification, one ring for each
--- transaction (Postgres folds equal notifications of a transaction into one).
--- Arguments: recipient column, ID column, and their attribute numbers, which
--- find the columns again when the CRM has renamed them.
-CREATE FUNCTION notification_gateway.capture() RETURNS trigger LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- Which transaction was the oldest still running, and when: all below it had
+-- ended by then. Prune goes by this, not by the age of a row, which says when
+-- its transaction inserted and not when it committed.
+CREATE TABLE notification_gateway.horizon (
+  at timestamptz PRIMARY KEY DEFAULT clock_timestamp(),
+  oldest xid8 NOT NULL DEFAULT pg_snapshot_xmin(pg_current_snapshot())
+);
+
+-- The trigger function: a log row for each notification, and a ring of the
+-- bell when somebody sleeps. Arguments: recipient column, ID column, and their
+-- attribute numbers, which find the columns again when the CRM renamed them.
+--
+-- The bell. A gateway that sleeps holds one of eight advisory locks
+-- exclusively. Whoever gets all eight shared, and keeps them to the end of its
+-- transaction, knows that nobody sleeps, and that nobody can fall asleep before
+-- its rows are visible. Otherwise it notifies, once for each transaction
+-- (Postgres folds equal notifications into one); a commit that notifies waits
+-- for every other such commit, which is why it is not done always.
+--
+-- search_path is not set, because that costs each row more than the rest of
+-- the call; so every name and operator below says its schema.
+CREATE FUNCTION notification_gateway.capture() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-  r jsonb := to_jsonb(NEW);
-  user_column text := TG_ARGV[0];
-  id_column text := TG_ARGV[1];
+  user_key pg_catalog.text;
+  item_id pg_catalog.text;
+  r pg_catalog.jsonb;
 BEGIN
-  IF NOT r ? user_column THEN
-    SELECT attname INTO user_column FROM pg_attribute WHERE attrelid = TG_RELID AND attnum = TG_ARGV[2]::int2;
+  IF TG_ARGV[0] OPERATOR(pg_catalog.=) 'user_id' AND TG_ARGV[1] OPERATOR(pg_catalog.=) 'id' THEN
+    BEGIN -- the usual names, without the cost of the row as JSON
+      user_key := NEW.user_id;
+      item_id := NEW.id;
+    EXCEPTION WHEN OTHERS THEN -- renamed or retyped since this session began
+      user_key := NULL;
+    END;
   END IF;
-  IF NOT r ? id_column THEN
-    SELECT attname INTO id_column FROM pg_attribute WHERE attrelid = TG_RELID AND attnum = TG_ARGV[3]::int2;
+  IF user_key IS NULL OR item_id IS NULL THEN
+    r := pg_catalog.to_jsonb(NEW);
+    user_key := r OPERATOR(pg_catalog.->>) TG_ARGV[0];
+    item_id := r OPERATOR(pg_catalog.->>) TG_ARGV[1];
   END IF;
-  INSERT INTO notification_gateway.log (user_key, item_id)
-  VALUES (coalesce(r->>user_column, ''), coalesce(r->>id_column, ''));
+  IF user_key IS NULL OR item_id IS NULL THEN
+    SELECT r OPERATOR(pg_catalog.->>) (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.=) TG_ARGV[2]::pg_catalog.int2),
+      r OPERATOR(pg_catalog.->>) (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.=) TG_ARGV[3]::pg_catalog.int2)
+      INTO user_key, item_id
+      FROM (SELECT coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID) AS oid) t;
+  END IF;
+  INSERT INTO notification_gateway.log (user_key, item_id) VALUES (coalesce(user_key, ''), coalesce(item_id, ''));
   -- What was delivered must not be erased by a crash.
-  IF current_setting('synchronous_commit') = 'off' THEN
-    PERFORM set_config('synchronous_commit', 'local', true);
+  IF pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN
+    PERFORM pg_catalog.set_config('synchronous_commit', 'local', true);
   END IF;
   -- PREPARE TRANSACTION refuses a transaction that has notified: such a
   -- transaction sets this to off, and the gateway's next poll finds its rows.
-  IF current_setting('notification_gateway.doorbell', true) IS DISTINCT FROM 'off' THEN
-    PERFORM pg_notify('notification_gateway', '');
+  IF NOT (CASE WHEN coalesce(pg_catalog.current_setting('notification_gateway.doorbell', true), '') OPERATOR(pg_catalog.=) 'off' THEN true
+    ELSE pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 1) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 2)
+      AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 3) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 4)
+      AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 5) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 6)
+      AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 7) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 8)
+    END)
+  THEN
+    PERFORM pg_catalog.pg_notify('notification_gateway', '');
   END IF;
   RETURN NULL;
 END $$;
@@ -105,6 +141,7 @@ BEGIN
   IF known IS DISTINCT FROM server THEN
     PERFORM FROM notification_gateway.installation FOR UPDATE;
     DELETE FROM notification_gateway.log;
+    DELETE FROM notification_gateway.horizon;
     DELETE FROM notification_gateway.incarnation;
     UPDATE notification_gateway.installation i SET system_identifier = server, id = gen_random_uuid()
       WHERE i.system_identifier <> server;
@@ -114,18 +151,47 @@ BEGIN
   SELECT md5(i.id::text || pg_postmaster_start_time()::text) INTO incarnation FROM notification_gateway.incarnation i;
 END $$;
 
--- Removes up to batch log rows older than keep; one caller at a time, the
--- others get 0. Short transactions, and no lock that an insert would wait for.
-CREATE FUNCTION notification_gateway.prune(keep interval, batch integer) RETURNS integer LANGUAGE plpgsql
+-- The gateway's side of the bell: takes one of the eight locks, if it can, and
+-- says which. Whoever has slept must poll once after this, then may wait.
+CREATE FUNCTION notification_gateway.sleep() RETURNS integer LANGUAGE sql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE n integer := 0;
+  SELECT slot FROM generate_series(1, 8) slot WHERE pg_try_advisory_lock(1734440037, slot) LIMIT 1
+$$;
+
+CREATE FUNCTION notification_gateway.wake(slot integer) RETURNS boolean LANGUAGE sql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT pg_advisory_unlock(1734440037, slot)
+$$;
+
+-- Removes up to batch log rows of transactions that had ended before keep
+-- began; one caller at a time, the others remove 0. Short transactions, and no
+-- lock that an insert would wait for. open_for is how long the oldest
+-- transaction that is running now has been seen to run.
+CREATE FUNCTION notification_gateway.prune(keep interval, batch integer, OUT removed integer, OUT open_for interval) LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  snapshot pg_snapshot := pg_current_snapshot();
+  moment timestamptz := clock_timestamp(); -- not before the snapshot
+  known timestamptz;
 BEGIN
-  IF NOT pg_try_advisory_xact_lock(1734440037, 100) THEN RETURN 0; END IF;
+  removed := 0;
+  open_for := '0';
+  IF pg_snapshot_xmin(snapshot) < pg_snapshot_xmax(snapshot) THEN
+    SELECT moment - min(at) INTO open_for FROM notification_gateway.horizon WHERE oldest = pg_snapshot_xmin(snapshot);
+    open_for := coalesce(open_for, '0');
+  END IF;
+  IF NOT pg_try_advisory_xact_lock(1734440037, 100) THEN RETURN; END IF;
+  IF NOT EXISTS (SELECT FROM notification_gateway.horizon WHERE at > moment - least(keep / 100, interval '1 minute')) THEN
+    INSERT INTO notification_gateway.horizon (at, oldest) VALUES (moment, pg_snapshot_xmin(snapshot)) ON CONFLICT DO NOTHING;
+  END IF;
+  SELECT max(at) INTO known FROM notification_gateway.horizon WHERE at <= moment - keep;
+  IF known IS NULL THEN RETURN; END IF;
+  DELETE FROM notification_gateway.horizon WHERE at < known;
   DELETE FROM notification_gateway.log l USING
-    (SELECT xid, position FROM notification_gateway.log ORDER BY xid, position LIMIT batch) o
-  WHERE l.xid = o.xid AND l.position = o.position AND l.inserted_at < now() - keep;
-  GET DIAGNOSTICS n = ROW_COUNT;
-  RETURN n;
+    (SELECT xid, position FROM notification_gateway.log
+     WHERE xid < (SELECT oldest FROM notification_gateway.horizon WHERE at = known) ORDER BY xid, position LIMIT batch) o
+  WHERE l.xid = o.xid AND l.position = o.position;
+  GET DIAGNOSTICS removed = ROW_COUNT;
 END $$;
 
 -- For mappings: a JSON time or text as RFC 3339 with Z.

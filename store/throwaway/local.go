@@ -58,6 +58,9 @@ func local(ctx context.Context) (*Server, error) {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return remove(fmt.Errorf("initdb: %w: %s", err, lastLine(out)))
 	}
+	if err := configure(data); err != nil {
+		return remove(err)
+	}
 	for try := 1; ; try++ {
 		s, err := launch(ctx, bin, dir, data, who, sweep)
 		if err == nil {
@@ -69,6 +72,20 @@ func local(ctx context.Context) (*Server, error) {
 	}
 }
 
+// configure writes the settings of a throw-away server into its file, where
+// ALTER SYSTEM can override them.
+func configure(data string) error {
+	f, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
+	_, err = f.WriteString("\nfsync = off\nfull_page_writes = off\nmax_connections = 200\nmax_prepared_transactions = 20\n")
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
+	return nil
+}
+
 // launch starts the server process and waits until it answers.
 func launch(ctx context.Context, bin, dir, data string, who *syscall.Credential, sweep func() error) (*Server, error) {
 	port, err := freePort()
@@ -77,8 +94,7 @@ func launch(ctx context.Context, bin, dir, data string, who *syscall.Credential,
 	}
 	var log bytes.Buffer
 	cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", data,
-		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(port), "-c", "unix_socket_directories="+dir,
-		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200", "-c", "max_prepared_transactions=20")
+		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(port), "-c", "unix_socket_directories="+dir)
 	cmd.Dir, cmd.SysProcAttr = dir, attributes(who)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	exited, err := StartTied(cmd)

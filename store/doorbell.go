@@ -1,0 +1,214 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The doorbell. A commit that notifies waits for every other such commit in the
+// cluster, through its flush
+// (https://www.postgresql.org/docs/current/sql-notify.html), so that many
+// writers at once would be held up by us. Therefore a feed that is behind
+// anyway stays awake: it gives its lock up, nobody rings, and it polls every
+// few milliseconds. Asleep it holds the lock of a slot and waits to be rung,
+// which is faster for it and cheaper for everybody when there is little to do.
+//
+// Nothing is missed between the two: a writer that finds all slots free keeps
+// them shared until its rows are visible, so the lock can be had only when
+// every such writer is done, and the poll that follows sees what they wrote.
+const (
+	bellKey      = 1734440037             // first key of the advisory locks; sql/migrations has it too
+	crowdWindow  = 100 * time.Millisecond // wakes closer than this make the feed look for waiting writers
+	awakePace    = 3 * time.Millisecond   // between two polls while rows come
+	awakePaceMax = 50 * time.Millisecond  // and when none have come for long, but sleep cannot be had
+	calm         = 150 * time.Millisecond // without rows before the feed tries to sleep
+	awakeMax     = time.Second            // with rows before it tries again: the crowd may have gone
+	probeWait    = 2 * time.Second        // for a notification to ourselves
+	probeEvery   = time.Minute            // while LISTEN is known not to work
+)
+
+// bell is where a feed's connection stands with the doorbell. It is owned by
+// Run's goroutine.
+type bell struct {
+	listens  bool          // LISTEN works on this connection
+	slot     int           // whose lock we hold; 0 while awake
+	probing  string        // channel of a probe that is under way
+	heard    bool          // the probe's notification came
+	rung     bool          // a notification came since the last poll began
+	lastRung time.Time     // when the last one came
+	looked   time.Time     // when we last looked for waiting writers
+	lastRows time.Time     // when a poll last brought rows
+	tried    time.Time     // when we last tried to sleep
+	probed   time.Time     // when we last tried LISTEN
+	pace     time.Duration // until the next poll while awake
+}
+
+// errPollOnly is said of a connection on which LISTEN does not work.
+var errPollOnly = errors.New("LISTEN does not work on this connection (a pooler in transaction mode?), so the log is only polled; " +
+	"set GATEWAY_LISTEN_DATABASE_URL to a direct connection")
+
+// heardOn notes a notification.
+func (b *bell) heardOn(name string) {
+	switch name {
+	case channel:
+		b.rung = true
+	case b.probing:
+		b.heard = true
+	}
+}
+
+// listen makes sure that notifications arrive and listens. Behind a pooler in
+// transaction mode LISTEN succeeds and nothing ever comes, and a lock of the
+// session would be left to somebody else; then the feed only polls.
+func (f *Feed) listen(ctx context.Context, conn *pgx.Conn) error {
+	f.bell = bell{probed: time.Now(), tried: time.Now(), lastRows: time.Now(), pace: awakePace}
+	var err error
+	if f.bell.listens, err = f.probe(ctx, conn); err != nil {
+		return fmt.Errorf("try LISTEN: %w", err)
+	}
+	if !f.bell.listens {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return fmt.Errorf("listen %q: %w", channel, err)
+	}
+	return tune(ctx, conn)
+}
+
+// probe reports whether a notification from the pool arrives on conn.
+func (f *Feed) probe(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	f.bell.probing, f.bell.heard = fmt.Sprintf("%s_probe_%016x", channel, rand.Uint64()), false
+	if _, err := conn.Exec(ctx, "LISTEN "+f.bell.probing); err != nil {
+		return false, err
+	}
+	if _, err := f.store.exec(ctx, "SELECT pg_notify($1, '')", f.bell.probing); err != nil {
+		return false, err
+	}
+	waiting, cancel := context.WithTimeout(ctx, probeWait)
+	defer cancel()
+	for !f.bell.heard {
+		if err := conn.PgConn().WaitForNotification(waiting); err != nil {
+			if waiting.Err() == nil || conn.IsClosed() || ctx.Err() != nil {
+				return false, err
+			}
+			break // nothing came
+		}
+	}
+	_, err := conn.Exec(ctx, "UNLISTEN "+f.bell.probing)
+	return f.bell.heard, err
+}
+
+// lieDown takes the lock of a slot if one can be had. The feed must poll after
+// it before it waits.
+func (f *Feed) lieDown(ctx context.Context, conn *pgx.Conn) error {
+	if !f.bell.listens {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, pollDeadline)
+	defer cancel()
+	f.bell.tried = time.Now()
+	var slot *int
+	if err := conn.QueryRow(ctx, "SELECT notification_gateway.sleep()").Scan(&slot); err != nil {
+		return fmt.Errorf("lie down: %w", err)
+	}
+	if slot != nil {
+		f.bell.slot = *slot
+	}
+	return nil
+}
+
+// getUp gives the lock up when writers wait for each other because of us.
+func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, pollDeadline)
+	defer cancel()
+	f.bell.looked = time.Now()
+	// What a commit that notifies locks is the object "database 0".
+	var crowded bool
+	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks
+		WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = 0 AND NOT granted)`).Scan(&crowded)
+	if err != nil {
+		return fmt.Errorf("look for waiting writers: %w", err)
+	}
+	if !crowded {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, "SELECT notification_gateway.wake($1)", f.bell.slot); err != nil {
+		return fmt.Errorf("get up: %w", err)
+	}
+	f.bell.slot, f.bell.tried, f.bell.pace = 0, time.Now(), awakePace
+	return nil
+}
+
+// wait returns when the next poll is due, and why.
+func (f *Feed) wait(ctx context.Context, conn *pgx.Conn, rows int) (wake string, err error) {
+	now := time.Now()
+	if rows > 0 {
+		f.bell.lastRows, f.bell.pace = now, awakePace
+	}
+	switch {
+	case f.inside != (Place{}):
+		return wakeMore, nil // a bounded batch goes on
+	case f.bell.slot > 0:
+		return f.waitAsleep(ctx, conn)
+	}
+	return f.waitAwake(ctx, conn, now)
+}
+
+// waitAsleep returns when somebody rang or the poll interval is over. Rings
+// that come close together are folded: one poll sees them all.
+func (f *Feed) waitAsleep(ctx context.Context, conn *pgx.Conn) (string, error) {
+	if !f.bell.rung {
+		waiting, cancel := context.WithTimeout(ctx, pollInterval)
+		defer cancel()
+		err := conn.PgConn().WaitForNotification(waiting)
+		if errors.Is(waiting.Err(), context.DeadlineExceeded) && !conn.IsClosed() {
+			return wakeTimeout, nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	now := time.Now()
+	busy := now.Sub(f.bell.lastRung) < crowdWindow
+	f.bell.lastRung = now
+	if busy && now.Sub(f.bell.looked) >= crowdWindow {
+		if err := f.getUp(ctx, conn); err != nil {
+			return "", err
+		}
+	}
+	return wakeNotify, nil
+}
+
+// waitAwake returns after the pace, or at once when sleep could be had.
+func (f *Feed) waitAwake(ctx context.Context, conn *pgx.Conn, now time.Time) (string, error) {
+	idle, trying := now.Sub(f.bell.lastRows), now.Sub(f.bell.tried)
+	switch {
+	case f.bell.listens && trying >= calm && (idle >= calm || trying >= awakeMax):
+		if err := f.lieDown(ctx, conn); err != nil {
+			return "", err
+		}
+		if f.bell.slot > 0 {
+			return wakeSettle, nil
+		}
+	case !f.bell.listens && now.Sub(f.bell.probed) >= probeEvery:
+		if err := f.listen(ctx, conn); err != nil {
+			return "", err
+		}
+	}
+	pause := time.NewTimer(f.bell.pace)
+	defer pause.Stop()
+	if idle >= calm {
+		f.bell.pace = min(f.bell.pace*3/2, awakePaceMax)
+	}
+	select {
+	case <-pause.C:
+		return wakePoll, nil
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}

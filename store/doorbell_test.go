@@ -1,0 +1,159 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// burst inserts from all connections at once and returns how many rows.
+func (c *crm) burst(conns []*pgx.Conn, each int) int {
+	c.Helper()
+	var running sync.WaitGroup
+	for _, conn := range conns {
+		running.Go(func() {
+			for range each {
+				if _, err := conn.Exec(context.Background(), insert(5, "burst")); err != nil {
+					c.Error(err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	return len(conns) * each
+}
+
+// A writer that looks for sleepers just before the feed lies down, and commits
+// just after it has polled, would leave its row to the fallback poll.
+func TestDoorbellMissesNothing(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	conns := make([]*pgx.Conn, 8)
+	for i := range conns {
+		conns[i] = c.connect()
+	}
+	const cycles = 6
+	woken := 0.0
+	for range cycles {
+		before := c.metric("feed_wakes_total", "poll")
+		for c.metric("feed_wakes_total", "poll") == before { // until it was crowded enough
+			c.collect(c.burst(conns, 25))
+		}
+		woken++
+		settled := c.metric("feed_wakes_total", "settle")
+		for c.metric("feed_wakes_total", "settle") == settled { // single rows until it sleeps, and at just that moment
+			c.sql("%s", insert(5, "single"))
+			c.collect(1)
+			time.Sleep(time.Duration(int(woken)%7) * 10 * time.Millisecond) // pauses of all lengths around the feed's own
+		}
+	}
+	if n := c.metric("feed_unrung_rows_total", ""); n != 0 {
+		t.Errorf("%v rows were left to the fallback poll", n)
+	}
+}
+
+// Writers must be spared the NOTIFY while the feed is awake, and not while it
+// sleeps.
+func TestDoorbellRingsOnlySleepers(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	listener := c.connect()
+	c.on(listener, "LISTEN notification_gateway")
+	heard := func() bool {
+		c.on(listener, "SELECT 1") // notifications come with the answer
+		n, err := listener.WaitForNotification(expired(t))
+		return err == nil && n != nil
+	}
+	c.sql("%s", insert(5, "asleep"))
+	c.collect(1)
+	if !heard() {
+		t.Error("nobody rang for a feed that sleeps")
+	}
+	c.sql("SELECT pg_advisory_lock_shared(1734440037, slot) FROM generate_series(2, 8) slot") // nobody else can sleep
+	c.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notification_gateway' AND datname = current_database()")
+	c.sql("SELECT pg_advisory_lock_shared(1734440037, 1)")
+	for range 5 {
+		c.sql("%s", insert(5, "awake"))
+	}
+	c.collect(5)
+	if heard() {
+		t.Error("somebody rang though nobody sleeps")
+	}
+	if n := c.metric("feed_unrung_rows_total", ""); n != 0 {
+		t.Errorf("%v rows were left to the fallback poll", n)
+	}
+}
+
+// expired is a context that lets a call take what has arrived and no more.
+func expired(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// There are eight slots; a ninth replica must not go deaf, and none may sleep
+// in a slot that another has.
+func TestNinthReplicaPolls(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	got := make([]chan string, 9)
+	for i := range got {
+		got[i] = make(chan string, 100)
+		s, err := store.Open(t.Context(), store.Config{
+			URL: c.url, Retention: time.Hour,
+			Logger: slog.New(slog.DiscardHandler), Metrics: store.NewMetrics(prometheus.NewRegistry()),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		feed, err := store.NewFeed(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			feed.Run(ctx, func(_ context.Context, b store.Batch) error {
+				if feed.Ready() != nil {
+					got[i] <- "ready"
+				}
+				for _, e := range b.Entries {
+					got[i] <- e.ItemID
+				}
+				return nil
+			})
+		}()
+		t.Cleanup(func() { cancel(); <-done })
+		<-got[i]
+	}
+	var held int
+	if err := c.conn.QueryRow(t.Context(), `SELECT count(DISTINCT objid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1734440037 AND objid <= 8
+		AND granted AND mode = 'ExclusiveLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&held); err != nil || held != 8 {
+		t.Errorf("%d slots are taken (%v), want all 8", held, err)
+	}
+	for row := range 3 {
+		c.sql("INSERT INTO notifications (id, user_id, notification_type, title, message) VALUES (%d, 5, 'x', 't', 'm')", 1000+row)
+		for i := range got {
+			select {
+			case id := <-got[i]:
+				if id != fmt.Sprint(1000+row) {
+					t.Errorf("replica %d got %s", i, id)
+				}
+			case <-time.After(30 * time.Second):
+				t.Fatalf("replica %d got nothing", i)
+			}
+		}
+	}
+	c.collect(3)
+}

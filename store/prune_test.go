@@ -1,0 +1,87 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// These tests do not run beside others: a transaction in any database of the
+// server holds the log.
+
+// prune calls the function with a retention in milliseconds.
+func (c *crm) prune(keep, batch int) (removed int, openFor time.Duration) {
+	c.Helper()
+	var seconds float64
+	if err := c.conn.QueryRow(c.Context(), "SELECT removed, extract(epoch FROM open_for)::float8 FROM notification_gateway.prune(make_interval(secs => $1::float8 / 1000), $2)",
+		keep, batch).Scan(&removed, &seconds); err != nil {
+		c.Fatal(err)
+	}
+	return removed, time.Duration(seconds * float64(time.Second))
+}
+
+func (c *crm) logged() (n int) {
+	c.Helper()
+	if err := c.conn.QueryRow(c.Context(), "SELECT count(*) FROM notification_gateway.log").Scan(&n); err != nil {
+		c.Fatal(err)
+	}
+	return n
+}
+
+// A row that is judged by when it was inserted goes as soon as its long
+// transaction commits, and a client that was away at that moment never gets
+// it; also the age of that transaction must be told.
+func TestPruneKeepsWhatALongTransactionInserted(t *testing.T) {
+	c := setup(t)
+	long := c.connect()
+	c.on(long, "BEGIN; %s", insert(5, "inserted long ago"))
+	c.sql("%s", insert(5, "short"))
+	away := c.collectBatch(1).Cursor
+	c.prune(100, 100) // it is seen to run
+	c.sql("SELECT pg_sleep(0.3)")
+	removed, openFor := c.prune(100, 100)
+	if removed != 0 || openFor < 200*time.Millisecond {
+		t.Errorf("removed %d with a transaction open for %v", removed, openFor)
+	}
+	c.on(long, "COMMIT")
+	now := c.collectBatch(1).Cursor
+	if removed, _ := c.prune(100, 100); removed != 0 {
+		t.Errorf("removed %d rows that had just been committed", removed)
+	}
+	page, err := c.store.Replay(t.Context(), "5", away, now, store.Place{}, 10)
+	if err != nil || len(page.Notifications) != 1 || title(page.Notifications[0]) != "inserted long ago" {
+		t.Fatalf("got %v, %v", page.Notifications, err)
+	}
+	c.sql("SELECT pg_sleep(0.2)")         // both had ended when the last prune looked
+	for _, want := range []int{1, 1, 0} { // batch by batch
+		if removed, openFor := c.prune(100, 1); removed != want || openFor != 0 {
+			t.Errorf("removed %d with a transaction open for %v, want %d and none", removed, openFor, want)
+		}
+	}
+	if n := c.logged(); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+}
+
+// Two replicas that prune at once must not wait for each other, and an insert
+// must wait for neither.
+func TestPruneStandsInNobodysWay(t *testing.T) {
+	c := setup(t)
+	c.sql("%s", insert(5, "old"))
+	c.collect(1)
+	c.prune(0, 0)
+	first := c.connect()
+	c.on(first, "BEGIN; SELECT notification_gateway.prune('0', 100)")
+	if n := c.logged(); n != 1 { // the first has not committed
+		t.Fatalf("%d rows", n)
+	}
+	c.sql("SET lock_timeout = '1s'; %s", insert(5, "new"))
+	if removed, _ := c.prune(0, 100); removed != 0 {
+		t.Errorf("the second removed %d", removed)
+	}
+	c.on(first, "COMMIT")
+	if n := c.logged(); n != 1 {
+		t.Errorf("%d rows are left, want the new one", n)
+	}
+}
