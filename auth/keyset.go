@@ -34,17 +34,26 @@ type key struct {
 // keySet is a JWK Set (RFC 7517 section 5) at a URL. Once read, its keys stay
 // good while the server is down.
 type keySet struct {
-	url    string
-	client *http.Client
-	keys   atomic.Pointer[[]key] // nil until read once
+	client  *http.Client
+	changed func()                // called when other keys were read
+	keys    atomic.Pointer[[]key] // nil until read once
+	state   atomic.Pointer[keySetState]
+	url     atomic.Pointer[string]
+	moved   chan struct{} // capacity 1: one pending wake of Run is enough, it reads the last URL
 
-	mu      sync.Mutex // held over a fetch: those who need one wait for the same
-	tried   time.Time  // guarded by mu
-	changed func()     // called when other keys were read
+	mu    sync.Mutex // held over a fetch: those who need one wait for the same
+	tried time.Time  // guarded by mu
+}
+
+// keySetState is how the refreshes went.
+type keySetState struct {
+	succeeded time.Time // the last time; zero never
+	failures  uint64    // in all
+	err       error     // the last refresh's; nil when it succeeded
 }
 
 func newKeySet(url string, changed func()) *keySet {
-	return &keySet{url: url, changed: changed, client: &http.Client{
+	s := &keySet{changed: changed, moved: make(chan struct{}, 1), client: &http.Client{
 		Timeout: fetchDeadline,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if r.URL.Host != via[0].URL.Host || r.URL.Scheme != via[0].URL.Scheme {
@@ -56,6 +65,18 @@ func newKeySet(url string, changed func()) *keySet {
 			return nil
 		},
 	}}
+	s.url.Store(&url)
+	s.state.Store(&keySetState{})
+	return s
+}
+
+// move has the set read from another URL, soon.
+func (s *keySet) move(url string) {
+	s.url.Store(&url)
+	select {
+	case s.moved <- struct{}{}:
+	default: // a wake is pending already
+	}
 }
 
 // refresh reads the key set, unless somebody did in the last atMost.
@@ -67,16 +88,21 @@ func (s *keySet) refresh(ctx context.Context, atMost time.Duration) error {
 	}
 	s.tried = time.Now()
 	keys, err := s.fetch(ctx)
+	state := *s.state.Load()
 	if err != nil {
-		return fmt.Errorf("read the key set: %w", err)
+		state.failures, state.err = state.failures+1, fmt.Errorf("read the key set: %w", err)
+		s.state.Store(&state)
+		return state.err
 	}
 	s.keys.Store(&keys)
+	state.succeeded, state.err = time.Now(), nil
+	s.state.Store(&state)
 	s.changed()
 	return nil
 }
 
 func (s *keySet) fetch(ctx context.Context) ([]key, error) {
-	r, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, s.url, nil) // others wait for it too
+	r, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, *s.url.Load(), nil) // others wait for it too
 	if err != nil {
 		return nil, errors.New("the URL is not valid")
 	}

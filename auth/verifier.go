@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
@@ -14,8 +15,8 @@ import (
 
 // Config is what a Verifier needs: at least a secret or a key set.
 type Config struct {
-	Secrets   [][]byte      // shared secrets, each at least 32 bytes; several while they rotate
-	KeySetURL string        // JWK Set; empty: none
+	Secrets   [][]byte      // shared secrets, each at least 32 bytes; several while they rotate; see SetSecrets
+	KeySetURL string        // JWK Set; empty: none; see SetKeySetURL
 	Issuer    string        // iss that a token must have; empty: any
 	Audience  string        // aud that a token must have; empty: any
 	UserClaim string        // the claim that names the user; required
@@ -25,9 +26,10 @@ type Config struct {
 
 // Verifier verifies tokens. It may be used from any goroutine.
 type Verifier struct {
-	config Config
-	keys   *keySet // nil without a key set
-	cache  *cache
+	config  Config
+	secrets atomic.Pointer[[][]byte] // the shared secrets of now
+	keys    *keySet                  // nil without a key set
+	cache   *cache
 }
 
 // New makes a Verifier. It reads no key set yet: the key server may be down.
@@ -35,15 +37,14 @@ func New(_ context.Context, config Config) (*Verifier, error) {
 	if len(config.Secrets) == 0 && config.KeySetURL == "" {
 		return nil, errors.New("neither a shared secret nor a key set")
 	}
-	for _, secret := range config.Secrets {
-		if len(secret) < minSecretBytes {
-			return nil, errors.New("a shared secret is shorter than 32 bytes")
-		}
+	if err := checkSecrets(config.Secrets); err != nil {
+		return nil, err
 	}
 	if config.UserClaim == "" {
 		return nil, errors.New("no user claim")
 	}
 	v := &Verifier{config: config, cache: newCache(maxVerifiedTokens)}
+	v.secrets.Store(&config.Secrets)
 	if config.KeySetURL != "" {
 		v.keys = newKeySet(config.KeySetURL, v.cache.flush)
 	}
@@ -119,11 +120,12 @@ func (v *Verifier) verifySignature(ctx context.Context, token string) ([]byte, e
 func (v *Verifier) candidates(ctx context.Context, alg jwa.SignatureAlgorithm, id string) ([]key, error) {
 	switch alg {
 	case jwa.HS256, jwa.HS384, jwa.HS512:
-		if len(v.config.Secrets) == 0 {
+		secrets := *v.secrets.Load()
+		if len(secrets) == 0 {
 			return nil, refused(reasonAlgorithm)
 		}
-		keys := make([]key, len(v.config.Secrets))
-		for i, secret := range v.config.Secrets {
+		keys := make([]key, len(secrets))
+		for i, secret := range secrets {
 			keys[i] = key{public: secret}
 		}
 		return keys, nil
@@ -163,6 +165,7 @@ func (v *Verifier) Run(ctx context.Context) error {
 		}
 		select {
 		case <-time.After(pause):
+		case <-v.keys.moved:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

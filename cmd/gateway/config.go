@@ -44,17 +44,15 @@ type config struct {
 	LogLevel          string        `envconfig:"GATEWAY_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
 	LogFormat         string        `envconfig:"GATEWAY_LOG_FORMAT" default:"json" desc:"json or text"`
 
-	secrets [][]byte       // JWTSecret, split
-	proxies []netip.Prefix // TrustedProxies, parsed
+	secrets [][]byte          // JWTSecret, split
+	proxies []netip.Prefix    // TrustedProxies, parsed
+	files   map[string]string // variable → the file that it was read from
 }
-
-// minSecret is RFC 7518 section 3.2: a key at least as long as HS256's output.
-const minSecret = 32
 
 // readConfig reads the environment. Its error names each bad variable and
 // never holds a value, because the value may be a secret.
 func readConfig() (config, error) {
-	var c config
+	c := config{files: map[string]string{}}
 	if err := envconfig.Process("", &c); err != nil {
 		var pe *envconfig.ParseError
 		if errors.As(err, &pe) {
@@ -66,7 +64,7 @@ func readConfig() (config, error) {
 		"DATABASE_URL": &c.DatabaseURL, "GATEWAY_LISTEN_DATABASE_URL": &c.ListenDatabaseURL,
 		"GATEWAY_JWT_SECRET": &c.JWTSecret, "GATEWAY_JWKS_URL": &c.JWKSURL,
 	} {
-		if err := fromFile(name, value); err != nil {
+		if err := c.fromFile(name, value); err != nil {
 			return c, err
 		}
 	}
@@ -74,7 +72,7 @@ func readConfig() (config, error) {
 }
 
 // fromFile takes a variable from the file that NAME_FILE names.
-func fromFile(name string, value *string) error {
+func (c *config) fromFile(name string, value *string) error {
 	path := os.Getenv(name + "_FILE")
 	if path == "" {
 		return nil
@@ -82,10 +80,11 @@ func fromFile(name string, value *string) error {
 	if *value != "" {
 		return fmt.Errorf("%s_FILE: %s is set too; set one of them", name, name)
 	}
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
-		return fmt.Errorf("%s_FILE: the file cannot be read: %w", name, errors.Unwrap(err))
+		return fmt.Errorf("%s_FILE: %w", name, err)
 	}
+	c.files[name] = path
 	*value = strings.TrimSpace(string(text))
 	if *value == "" {
 		return fmt.Errorf("%s_FILE: the file is empty", name)
@@ -162,22 +161,16 @@ func (c *config) validateServe() error {
 }
 
 func (c *config) validateTokens() error {
-	for secret := range strings.SplitSeq(c.JWTSecret, ",") {
-		if secret = strings.TrimSpace(secret); secret == "" {
-			continue
-		}
-		if len(secret) < minSecret {
-			return fmt.Errorf("GATEWAY_JWT_SECRET: each secret must have at least %d bytes", minSecret)
-		}
-		c.secrets = append(c.secrets, []byte(secret))
+	var err error
+	if c.secrets, err = splitSecrets(c.JWTSecret); err != nil {
+		return err
 	}
 	if len(c.secrets) == 0 && c.JWKSURL == "" {
 		return errors.New("GATEWAY_JWT_SECRET, GATEWAY_JWKS_URL: set at least one")
 	}
 	if c.JWKSURL != "" {
-		u, err := url.Parse(c.JWKSURL)
-		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			return errors.New("GATEWAY_JWKS_URL: must be an http or https URL")
+		if err := checkKeySetURL(c.JWKSURL); err != nil {
+			return err
 		}
 	}
 	if c.JWTUserClaim == "" {
@@ -188,6 +181,14 @@ func (c *config) validateTokens() error {
 	}
 	if c.Recipient != "claim" && c.Recipient != "lookup" {
 		return errors.New("GATEWAY_RECIPIENT: must be claim or lookup")
+	}
+	return nil
+}
+
+func checkKeySetURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return errors.New("GATEWAY_JWKS_URL: must be an http or https URL")
 	}
 	return nil
 }

@@ -60,6 +60,7 @@ type service struct {
 	verifier *auth.Verifier
 	gateway  *gateway.Gateway
 	public   *http.Server
+	files    *reloader
 	draining chan struct{} // closed when the drain begins
 }
 
@@ -96,14 +97,18 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		Handler: gw.Handler(), ReadHeaderTimeout: headerDeadline, IdleTimeout: idleDeadline,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
+	files := &reloader{logger: logger, files: c.watchSecrets(verifier)}
 	if c.TLSCert != "" {
-		if public.TLSConfig, err = reloadingTLS(c.TLSCert, c.TLSKey); err != nil {
+		settings, pair, err := watchTLS(c.TLSCert, c.TLSKey)
+		if err != nil {
 			return nil, usageError{fmt.Errorf("GATEWAY_TLS_CERT, GATEWAY_TLS_KEY: %w", err)}
 		}
+		public.TLSConfig = settings
+		files.files = append(files.files, pair)
 	}
 	return &service{
 		config: c, logger: logger, registry: registry, store: st, feed: feed, verifier: verifier,
-		gateway: gw, public: public, draining: make(chan struct{}),
+		gateway: gw, public: public, files: files, draining: make(chan struct{}),
 	}, nil
 }
 
@@ -124,7 +129,7 @@ func (s *service) run(ctx context.Context) error {
 	// The parts outlive ctx: streams go on receiving while they are drained.
 	parts, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	failed := make(chan error, 6) // one for each part at the most
+	failed := make(chan error, 8) // one for each part at the most
 	var running sync.WaitGroup
 	start := func(what string, part func(context.Context) error) {
 		running.Go(func() {
@@ -137,6 +142,7 @@ func (s *service) run(ctx context.Context) error {
 	start("gateway", s.gateway.Run)
 	start("key set", s.verifier.Run)
 	start("prune", s.store.Prune)
+	start("files", s.files.run)
 	start("public listener", func(context.Context) error {
 		if s.config.TLSCert != "" {
 			return s.public.ServeTLS(listener, "", "")
