@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -155,25 +154,6 @@ func TestRunTimeRoleHasNoMoreRightsThanItNeeds(t *testing.T) {
 		if _, err := c.conn.Exec(t.Context(), denied); err == nil {
 			t.Errorf("%s is allowed", denied)
 		}
-	}
-}
-
-// In the reference CRM a token names a Django user; the recipient is the
-// active employee of that user's username, else of the user's email.
-func TestRecipient(t *testing.T) {
-	t.Parallel()
-	c := setupWith(t, store.Config{Lookup: true})
-	c.sql(`INSERT INTO auth_user (id, username, email, is_active) VALUES (1, 'alice@example.com', 'bob@example.com', true),
-		(2, 'bob', 'bob@example.com', true), (3, 'alice', 'alice@example.com', false), (4, 'x', 'nobody@example.com', true)`)
-	for subject, want := range map[string]string{"1": "5", "2": "7", "3": "", "4": "", "99": "", "abc": "", "1; DROP TABLE x": "", "": "", "9223372036854775808": ""} {
-		r, err := c.store.Recipient(t.Context(), subject)
-		if want == "" && !errors.Is(err, store.ErrNoRecipient) || want != "" && (err != nil || r.UserKey != want || !r.Numeric) {
-			t.Errorf("subject %q: %+v, %v, want %q", subject, r, err, want)
-		}
-	}
-	c.sql("UPDATE employees SET is_active = false WHERE id = 5")
-	if r, err := c.store.Recipient(t.Context(), "1"); err != nil || r.UserKey != "7" {
-		t.Errorf("after Alice has left: %+v, %v, want Bob by email", r, err)
 	}
 }
 

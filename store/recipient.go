@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // ErrNoRecipient is returned when a token's subject names nobody active; the
@@ -17,16 +20,18 @@ import (
 var ErrNoRecipient = errors.New("the token names no active recipient")
 
 // Recipient is whom notifications are for. Numeric says that feed.user_key is
-// an integer type, so that JSON shows the key as a number.
+// an integer type, so that JSON shows the key as a number. Subject is what the
+// view identity was asked for, as Postgres writes it; empty without a look-up.
 type Recipient struct {
 	UserKey string
+	Subject string
 	Numeric bool
 }
 
 const recipientDeadline = 5 * time.Second
 
 // Recipient finds whom a token's subject names: the subject itself, or through
-// the view identity. Its errors are ErrNoRecipient, ErrNotReady, or that
+// the view identity, in one query; a Directory remembers it. Its errors are ErrNoRecipient, ErrNotReady, or that
 // Postgres could not be asked.
 func (s *Store) Recipient(ctx context.Context, subject string) (Recipient, error) {
 	server := s.server.Load()
@@ -48,23 +53,65 @@ func (s *Store) Recipient(ctx context.Context, subject string) (Recipient, error
 	ctx, cancel := context.WithTimeout(ctx, recipientDeadline)
 	defer cancel()
 	var subjectType string
-	err := s.queryRow(ctx, `SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
-		WHERE a.attrelid = to_regclass('notification_gateway.identity') AND a.attname = 'subject'`).Scan(&subjectType)
-	if err != nil {
-		return Recipient{}, fmt.Errorf("look for the view identity: %w", err)
-	}
-	subject, ok := canonical(subject, subjectType)
-	if !ok {
-		return Recipient{}, ErrNoRecipient
-	}
-	err = s.queryRow(ctx, "SELECT user_key::text FROM notification_gateway.identity WHERE subject = $1::text::"+subjectType, subject).Scan(&r.UserKey)
-	if errors.Is(err, pgx.ErrNoRows) || isRowError(err) {
+	err := s.queryRow(ctx, identitySQL, subject).Scan(&r.Subject, &r.UserKey, &subjectType)
+	if errors.Is(err, pgx.ErrNoRows) || isNoValue(err) {
 		return Recipient{}, ErrNoRecipient
 	}
 	if err != nil {
 		return Recipient{}, fmt.Errorf("look the recipient up: %w", err)
 	}
+	if _, ok := canonical(subject, subjectType); !ok { // Postgres also reads 0x5 and 5_0 as integers
+		return Recipient{}, ErrNoRecipient
+	}
 	return r, nil
+}
+
+// The parameters take the type of the column subject, whatever it is, so that
+// its index answers: a cast of the column would read the whole table.
+const (
+	identitySQL = `SELECT subject::text, user_key::text, pg_typeof(subject)::text
+		FROM notification_gateway.identity WHERE subject = $1`
+	identitiesSQL = `SELECT subject::text, user_key::text FROM notification_gateway.identity WHERE subject = ANY ($1)`
+)
+
+// isNoValue reports whether Postgres could not read the subject as a value of
+// its column's type (SQLSTATE class 22, data exception): nobody has it. That
+// the view is missing or may not be read is another thing, and not the
+// client's fault.
+func isNoValue(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && strings.HasPrefix(pg.Code, "22")
+}
+
+// inactive returns those of the recipients, found by Recipient through the
+// view identity, that it does not give any more: the subject is gone, or names
+// somebody else by now. It asks once for all of them.
+func (s *Store) inactive(ctx context.Context, recipients []Recipient) ([]Recipient, error) {
+	ctx, cancel := context.WithTimeout(ctx, recipientDeadline)
+	defer cancel()
+	subjects := make([]string, len(recipients))
+	for i, r := range recipients {
+		subjects[i] = r.Subject
+	}
+	// As the text of an array: its type is the column's, which only Postgres knows.
+	array, err := pgtype.NewMap().Encode(pgtype.TextArrayOID, pgtype.TextFormatCode, subjects, nil)
+	if err != nil {
+		return nil, fmt.Errorf("encode the subjects: %w", err)
+	}
+	rows, err := s.query(ctx, identitiesSQL, string(array))
+	if err != nil {
+		return nil, fmt.Errorf("look the recipients up: %w", err)
+	}
+	type pair struct{ subject, userKey string }
+	active := make(map[pair]bool, len(recipients))
+	var p pair
+	if _, err := pgx.ForEachRow(rows, []any{&p.subject, &p.userKey}, func() error {
+		active[p] = true
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("look the recipients up: %w", err)
+	}
+	return slices.DeleteFunc(slices.Clone(recipients), func(r Recipient) bool { return active[pair{r.Subject, r.UserKey}] }), nil
 }
 
 // canonical writes a key as Postgres would print it, so that the text in the
