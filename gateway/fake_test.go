@@ -112,7 +112,7 @@ func (f *fakeSource) Recipient(_ context.Context, subject string) (store.Recipie
 	case "broken":
 		return store.Recipient{}, errors.New("postgres://user:password@host is away")
 	}
-	return store.Recipient{UserKey: subject, Numeric: strings.Trim(subject, "0123456789") == ""}, nil
+	return store.Recipient{UserKey: subject, Subject: subject, Numeric: strings.Trim(subject, "0123456789") == ""}, nil
 }
 
 // fakeVerifier takes a token for its subject.

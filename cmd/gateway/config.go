@@ -27,6 +27,7 @@ type config struct {
 	JWTUserClaim      string        `envconfig:"GATEWAY_JWT_USER_CLAIM" default:"user_id" desc:"claim that names the user, integer or string"`
 	JWTLeeway         time.Duration `envconfig:"GATEWAY_JWT_LEEWAY" default:"30s" desc:"how far clocks may differ"`
 	Recipient         string        `envconfig:"GATEWAY_RECIPIENT" default:"claim" desc:"claim: the claim is the user key; lookup: through the view identity"`
+	RecipientCheck    time.Duration `envconfig:"GATEWAY_RECIPIENT_CHECK" default:"5m" desc:"with lookup: how often an open stream's recipient is looked up again; 0: never"`
 	Cookie            string        `envconfig:"GATEWAY_COOKIE" default:"notifications_token" desc:"name of the session cookie"`
 	CookieInsecure    bool          `envconfig:"GATEWAY_COOKIE_INSECURE" default:"false" desc:"true: the session cookie also goes over plain HTTP"`
 	AllowedOrigins    []string      `envconfig:"GATEWAY_ALLOWED_ORIGINS" desc:"exact origins of other sites whose pages may connect, comma-separated"`
@@ -116,6 +117,9 @@ func (c *config) validateServe() error {
 		if d < time.Second {
 			return fmt.Errorf("%s: must be at least 1s", name)
 		}
+	}
+	if c.RecipientCheck != 0 && c.RecipientCheck < time.Second {
+		return errors.New("GATEWAY_RECIPIENT_CHECK: must be 0 or at least 1s")
 	}
 	if c.Drain < 0 {
 		return errors.New("GATEWAY_DRAIN: must not be negative")

@@ -308,6 +308,8 @@ func TestBadConfiguration(t *testing.T) {
 		{"GATEWAY_JWT_LEEWAY", "hush"},
 		{"GATEWAY_JWT_LEEWAY", "-1s"},
 		{"GATEWAY_RECIPIENT", "hush"},
+		{"GATEWAY_RECIPIENT_CHECK", "hush"},
+		{"GATEWAY_RECIPIENT_CHECK", "-1s"},
 		{"GATEWAY_COOKIE", "hush;x"},
 		{"GATEWAY_COOKIE_INSECURE", "hush"},
 		{"GATEWAY_ALLOWED_ORIGINS", "*"},

@@ -50,18 +50,29 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return s.run(ctx)
 }
 
+// source is Postgres as the gateway sees it: whom a token names is remembered.
+type source struct {
+	*store.Store
+	directory *store.Directory
+}
+
+func (s source) Recipient(ctx context.Context, subject string) (store.Recipient, error) {
+	return s.directory.Recipient(ctx, subject)
+}
+
 // service is everything that runs, wired.
 type service struct {
-	config   config
-	logger   *slog.Logger
-	registry *prometheus.Registry
-	store    *store.Store
-	feed     *store.Feed
-	verifier *auth.Verifier
-	gateway  *gateway.Gateway
-	public   *http.Server
-	files    *reloader
-	draining chan struct{} // closed when the drain begins
+	config    config
+	logger    *slog.Logger
+	registry  *prometheus.Registry
+	store     *store.Store
+	directory *store.Directory
+	feed      *store.Feed
+	verifier  *auth.Verifier
+	gateway   *gateway.Gateway
+	public    *http.Server
+	files     *reloader
+	draining  chan struct{} // closed when the drain begins
 }
 
 // assemble wires the parts. It connects to nothing: Postgres and the key
@@ -87,12 +98,13 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 	if err != nil {
 		return nil, usageError{fmt.Errorf("token verification: %w", err)}
 	}
+	directory := store.NewDirectory(st)
 	gw := gateway.New(gateway.Config{
 		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, CursorRefresh: min(time.Hour, c.Retention/4), MaxStreams: c.MaxStreams,
 		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit,
 		Drain: c.Drain, AllowedOrigins: c.AllowedOrigins, CookieName: c.Cookie, CookieInsecure: c.CookieInsecure,
 		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger,
-	}, st, verifier, registry)
+	}, source{st, directory}, verifier, registry)
 	public := &http.Server{
 		Handler: gw.Handler(), ReadHeaderTimeout: headerDeadline, IdleTimeout: idleDeadline,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
@@ -107,7 +119,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		files.files = append(files.files, pair)
 	}
 	return &service{
-		config: c, logger: logger, registry: registry, store: st, feed: feed, verifier: verifier,
+		config: c, logger: logger, registry: registry, store: st, directory: directory, feed: feed, verifier: verifier,
 		gateway: gw, public: public, files: files, draining: make(chan struct{}),
 	}, nil
 }
@@ -143,6 +155,11 @@ func (s *service) run(ctx context.Context) error {
 	start("key set", s.verifier.Run)
 	start("prune", s.store.Prune)
 	start("files", s.files.run)
+	if s.config.Recipient == "lookup" && s.config.RecipientCheck > 0 {
+		start("recipients", func(ctx context.Context) error {
+			return s.gateway.CheckRecipients(ctx, s.directory, s.config.RecipientCheck)
+		})
+	}
 	start("public listener", func(context.Context) error {
 		if s.config.TLSCert != "" {
 			return s.public.ServeTLS(listener, "", "")

@@ -1,0 +1,125 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// fakeRoster is a view identity that remembers whom it was asked for.
+type fakeRoster struct {
+	mu    sync.Mutex
+	gone  []string    // subjects; guarded by mu
+	err   error       // guarded by mu
+	asked []string    // subjects; guarded by mu
+	calls []time.Time // guarded by mu
+	sizes []int       // guarded by mu
+}
+
+func (f *fakeRoster) Inactive(_ context.Context, recipients []store.Recipient) ([]store.Recipient, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, time.Now())
+	f.sizes = append(f.sizes, len(recipients))
+	var out []store.Recipient
+	for _, r := range recipients {
+		f.asked = append(f.asked, r.Subject)
+		if slices.Contains(f.gone, r.Subject) {
+			out = append(out, r)
+		}
+	}
+	return out, f.err
+}
+
+func everybody(string) bool { return true }
+
+// Somebody who has left must stop receiving, on every tab, and nobody else;
+// and a database that is away must not look as if everybody had left.
+func TestInactiveRecipientsAreRevoked(t *testing.T) {
+	r := setup(t, nil)
+	tabs := []*client{r.open("5", ""), r.open("5", ""), r.open("7", "")}
+	for _, c := range tabs {
+		c.expect("connected", "")
+	}
+	roster := &fakeRoster{gone: []string{"5"}, err: errors.New("Postgres is away")}
+	if err := r.checkRecipients(t.Context(), roster, everybody); err == nil {
+		t.Error("the outage was not told")
+	}
+	r.deliver(r.source.add("5", "7"))
+	for _, c := range tabs {
+		c.expect("notification", "") // nobody was ended
+	}
+	roster.err = nil
+	if err := r.checkRecipients(t.Context(), roster, func(subject string) bool { return subject != "5" }); err != nil {
+		t.Error(err)
+	}
+	r.deliver(r.source.add("5", "7"))
+	for _, c := range tabs {
+		c.expect("notification", "") // 5 was not in that slice
+	}
+	roster.asked = nil
+	if err := r.checkRecipients(t.Context(), roster, everybody); err != nil {
+		t.Error(err)
+	}
+	for _, c := range tabs[:2] {
+		c.expect("error", `"code":"revoked"`)
+		c.expect("end", "")
+	}
+	r.deliver(r.source.add("5", "7"))
+	tabs[2].expect("notification", "")
+	if slices.Sort(roster.asked); strings.Join(roster.asked, " ") != "5 7" {
+		t.Errorf("asked for %v, want each once", roster.asked)
+	}
+}
+
+// silent is a connection that takes everything.
+type silent struct{}
+
+func (silent) Send(event) bool               { return true }
+func (silent) Drained(context.Context) error { return nil }
+func (silent) End(event)                     {}
+
+// All recipients at one moment would be a burst for the CRM's database; one
+// that is left out would stay for ever.
+func TestRecipientChecksAreSpread(t *testing.T) {
+	const users, interval = 5000, 5 * time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		source := &fakeSource{known: map[string]int{}}
+		g := New(Config{PingInterval: time.Hour, MaxStreams: users, MaxStreamsPerUser: 20, CursorRefresh: time.Hour}, source, fakeVerifier{}, prometheus.NewRegistry())
+		if err := g.Deliver(t.Context(), source.add("nobody")); err != nil {
+			t.Fatal(err)
+		}
+		for i := range users {
+			subject := strings.Repeat("x", i%7) + time.Duration(i).String()
+			s := &stream{recipient: store.Recipient{UserKey: subject, Subject: subject}, out: silent{}}
+			if _, refused := g.hub.register(s, true, func(store.Cursor) []event { return nil }); refused != nil {
+				t.Fatal(refused)
+			}
+		}
+		roster := &fakeRoster{}
+		ctx, cancel := context.WithTimeout(t.Context(), interval+time.Second)
+		defer cancel()
+		if err := g.CheckRecipients(ctx, roster, interval); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("ended with %v", err)
+		}
+		slices.Sort(roster.asked)
+		if all := len(roster.asked); all != users || len(slices.Compact(roster.asked)) != users {
+			t.Errorf("asked for %d recipients, %d of them different, want each of %d once", all, len(slices.Compact(roster.asked)), users)
+		}
+		if most := slices.Max(roster.sizes); most > users/rosterSlices*2 {
+			t.Errorf("%d recipients were asked for at one moment", most)
+		}
+		if len(roster.calls) != rosterSlices || roster.calls[1].Sub(roster.calls[0]) != interval/rosterSlices {
+			t.Errorf("asked at %v", roster.calls)
+		}
+	})
+}
