@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/pprof"
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -28,7 +30,7 @@ func (s *service) adminHandler() http.Handler {
 
 // readyz answers 200 only while new streams can be served: the feed is
 // connected, the keys are known, and no drain has begun. It says why not, and
-// what works less well than it should.
+// warns of what works less well than it should.
 func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	reasons := map[string]string{}
 	select {
@@ -42,19 +44,22 @@ func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	if err := s.verifier.KeysReady(); err != nil {
 		reasons["keys"] = err.Error()
 	}
-	notes := map[string]string{}
+	warnings := map[string]string{}
 	if err := s.feed.PollOnly(); err != nil {
-		notes["feed"] = err.Error()
+		warnings["feed"] = err.Error()
+	}
+	if state := s.verifier.KeySetState(); state.Err != nil && state.Keys > 0 {
+		warnings["keys"] = fmt.Sprintf("%v; the %d keys read at %s go on verifying", state.Err, state.Keys, state.Succeeded.UTC().Format(time.RFC3339))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if len(reasons) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	json.NewEncoder(w).Encode(struct { //nolint:errcheck // the asker is gone
-		Ready   bool              `json:"ready"`
-		Reasons map[string]string `json:"reasons,omitempty"`
-		Notes   map[string]string `json:"notes,omitempty"`
-	}{len(reasons) == 0, reasons, notes})
+		Ready    bool              `json:"ready"`
+		Reasons  map[string]string `json:"reasons,omitempty"`
+		Warnings map[string]string `json:"warnings,omitempty"`
+	}{len(reasons) == 0, reasons, warnings})
 }
 
 // buildInfo is the metric build_info: 1, with what was built as labels.

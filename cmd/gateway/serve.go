@@ -98,6 +98,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 	if err != nil {
 		return nil, usageError{fmt.Errorf("token verification: %w", err)}
 	}
+	verifier.Register(registry)
 	directory := store.NewDirectory(st)
 	gw := gateway.New(gateway.Config{
 		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, CursorRefresh: min(time.Hour, c.Retention/4), MaxStreams: c.MaxStreams,
