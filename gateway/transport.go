@@ -120,6 +120,7 @@ func (q *queue) write(ctx context.Context, w http.ResponseWriter) error {
 			if err == nil {
 				err = rc.Flush()
 			}
+			_ = rc.SetWriteDeadline(time.Time{}) // HTTP/2 would end the stream at it, written or not
 			q.written(e, n, err)
 			if err != nil {
 				return err
