@@ -18,10 +18,14 @@ import (
 
 // serveHTTP routes a request; both paths also work without their last slash.
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
+	guard(w, r)
 	var allow string
 	var handle func(http.ResponseWriter, *http.Request)
-	switch strings.TrimSuffix(r.URL.Path, "/") {
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	if !oneSpelling(r) {
+		path = ""
+	}
+	switch path {
 	case g.config.PathPrefix + "/stream":
 		allow = "GET, HEAD, OPTIONS"
 		handle = g.serveStream
@@ -59,7 +63,7 @@ func (g *Gateway) cors(w http.ResponseWriter, r *http.Request, allow string) {
 	h := w.Header()
 	h.Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
-	if !slices.Contains(g.config.AllowedOrigins, origin) {
+	if !slices.Contains(g.config.AllowedOrigins, origin) || len(r.Header.Values("Origin")) > 1 {
 		return
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
@@ -74,6 +78,9 @@ func (g *Gateway) cors(w http.ResponseWriter, r *http.Request, allow string) {
 // originAllowed reports whether a request that came with the cookie may use
 // it: a browser adds the cookie by itself, so another site's page must not.
 func (g *Gateway) originAllowed(r *http.Request) bool {
+	if len(r.Header.Values("Origin")) > 1 {
+		return false // no browser sends two: who wrote the other?
+	}
 	origin := r.Header.Get("Origin")
 	if origin == "" {
 		site := r.Header.Get("Sec-Fetch-Site") // Fetch Metadata, section 2.3
@@ -163,6 +170,9 @@ func (g *Gateway) identify(r *http.Request) (auth.Identity, store.Recipient, *ht
 // serveStream is the request's whole way: query, token, recipient, hub.
 func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 	query, refused := parseQuery(r)
+	if r.ContentLength != 0 {
+		refused = errBadRequest("A stream takes no request body.")
+	}
 	if refused == nil {
 		refused = g.hub.admit()
 	}

@@ -23,9 +23,14 @@ type bucket struct {
 	at     time.Time
 }
 
-// maxBuckets bounds the addresses that are remembered; past it, those that
-// have been quiet longest enough to be full again are forgotten.
+// maxBuckets bounds the addresses that are remembered, to some 6 MB; past it
+// any other is forgotten. To refuse the newcomer instead would let somebody
+// with many addresses shut everybody out.
 const maxBuckets = 65536
+
+// networkBits is what of an IPv6 address counts: a network of 64 bits is what
+// one customer gets (RFC 6177), and its addresses are free.
+const networkBits = 64
 
 func newLimiter(perMinute int, trusted []netip.Prefix) *limiter {
 	return &limiter{perMinute: perMinute, trusted: trusted, buckets: map[netip.Addr]bucket{}}
@@ -47,10 +52,10 @@ func (l *limiter) allow(r *http.Request, now time.Time) (wait time.Duration, ok 
 	b, seen := l.buckets[address]
 	if !seen {
 		if len(l.buckets) >= maxBuckets {
-			l.forget(now)
-		}
-		if len(l.buckets) >= maxBuckets {
-			return time.Minute, false
+			for other := range l.buckets { // map order is random enough
+				delete(l.buckets, other)
+				break
+			}
 		}
 		b = bucket{tokens: float64(l.perMinute), at: now}
 	}
@@ -65,15 +70,6 @@ func (l *limiter) allow(r *http.Request, now time.Time) (wait time.Duration, ok 
 	return 0, true
 }
 
-// forget drops the addresses whose bucket is full again. It needs mu.
-func (l *limiter) forget(now time.Time) {
-	for address, b := range l.buckets {
-		if now.Sub(b.at) >= time.Minute {
-			delete(l.buckets, address)
-		}
-	}
-}
-
 // address is the client's: the peer's, or, behind trusted proxies, the
 // rightmost address of X-Forwarded-For that is not one of them. What stands
 // left of it was written by the client and proves nothing.
@@ -85,13 +81,26 @@ func (l *limiter) address(r *http.Request) (netip.Addr, bool) {
 	address := peer.Addr().Unmap()
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && l.trusts(address); i-- {
-		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
+		next, ok := parseHop(strings.TrimSpace(hops[i]))
+		if !ok {
 			break
 		}
 		address = next.Unmap()
 	}
+	if address.Is6() {
+		network, err := address.WithZone("").Prefix(networkBits)
+		return network.Addr(), err == nil
+	}
 	return address, true
+}
+
+// parseHop reads an address as proxies write it, some with a port.
+func parseHop(text string) (netip.Addr, bool) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a, true
+	}
+	p, err := netip.ParseAddrPort(text)
+	return p.Addr(), err == nil
 }
 
 func (l *limiter) trusts(a netip.Addr) bool {

@@ -2,6 +2,15 @@
 
 package main
 
-import "log/slog"
+import (
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+)
+
+func openFileLimit() uint64 { return math.MaxUint64 }
 
 func warnOpenFiles(config, *slog.Logger) {}
+
+func keepFiles(uint64) func(net.Conn, http.ConnState) { return nil }

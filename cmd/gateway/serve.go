@@ -22,8 +22,8 @@ import (
 
 const (
 	headerDeadline = 10 * time.Second // a client that sends its header slower than this is cut off
-	idleDeadline   = 60 * time.Second // between two requests of one connection
-	maxHeader      = 16 << 10         // bytes
+	idleDeadline   = 60 * time.Second // between two requests of one connection, which a proxy keeps
+	maxHeader      = 16 << 10         // bytes, with the query: a token of 8 KiB, a cursor of 1.4 KB and a browser's own
 	stopDeadline   = 5 * time.Second  // after the drain, for requests still under way
 )
 
@@ -109,6 +109,8 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 	public := &http.Server{
 		Handler: gw.Handler(), ReadHeaderTimeout: headerDeadline, IdleTimeout: idleDeadline,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		// OPTIONS * would be answered without our bounds.
+		DisableGeneralOptionsHandler: true, ConnState: keepFiles(openFileLimit()),
 	}
 	files := &reloader{logger: logger, files: c.watchSecrets(verifier)}
 	if c.TLSCert != "" {
@@ -137,7 +139,7 @@ func (s *service) run(ctx context.Context) error {
 		listener.Close()
 		return fmt.Errorf("GATEWAY_ADMIN_ADDR: %w", err)
 	}
-	admin := &http.Server{Handler: s.adminHandler(), ReadHeaderTimeout: headerDeadline, ErrorLog: s.public.ErrorLog}
+	admin := &http.Server{Handler: s.adminHandler(), ReadHeaderTimeout: headerDeadline, IdleTimeout: idleDeadline, MaxHeaderBytes: maxHeader, ErrorLog: s.public.ErrorLog}
 
 	// The parts outlive ctx: streams go on receiving while they are drained.
 	parts, stop := context.WithCancelCause(context.WithoutCancel(ctx))
