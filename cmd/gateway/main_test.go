@@ -59,8 +59,11 @@ func (l *logBuffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text.Write(b)
-	var line struct{ Msg, Addr string }
-	if json.Unmarshal(b, &line) == nil {
+	for text := range bytes.Lines(b) { // a process's pipe may bring several
+		var line struct{ Msg, Addr string }
+		if json.Unmarshal(text, &line) != nil {
+			continue
+		}
 		switch line.Msg {
 		case "listening":
 			l.addrs[0] = "http://" + line.Addr

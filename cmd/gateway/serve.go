@@ -197,13 +197,3 @@ func (s *service) drain(ctx context.Context) {
 	defer cancel()
 	s.gateway.Drain(ctx)
 }
-
-func newLogger(c config, w io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.LogLevel)) // validated
-	options := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "text" {
-		return slog.New(slog.NewTextHandler(w, options))
-	}
-	return slog.New(slog.NewJSONHandler(w, options))
-}
