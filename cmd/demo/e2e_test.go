@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,6 +159,11 @@ func demoPage(t *testing.T, base string) {
 		until(items(7)+" == 21"),
 		until(`document.querySelector("#user-7 .state .text").textContent.includes("20 caught up")`))
 	do(t, ctx, chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=task]`)), until(items(5)+" == 4"))
+	// The page shows how it should be done: no token in any URL, the session in
+	// a cookie that scripts cannot read, and one user's not sent for the other.
+	if urls := value(t, ctx, chromedp.Evaluate[string](`performance.getEntries().map((e) => e.name).join(" ") + document.cookie`)); strings.Contains(urls, "token") || !strings.Contains(urls, "/session/") {
+		t.Errorf("the page asked for %s", urls)
+	}
 	do(t, ctx, until(`document.getAnimations().length == 0`))
 	picture := value(t, ctx, chromedp.CaptureScreenshot())
 	if *update {

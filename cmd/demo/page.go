@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +21,13 @@ import (
 
 //go:embed web
 var web embed.FS
+
+// usersPath is in front of the gateway's path for each user of the page. In a
+// CRM one browser has one user, and the session cookie is the host's. Here two
+// users share a browser: a path for each keeps their cookies apart as cookies
+// themselves do it (RFC 6265 section 5.1.4), without other host names, which
+// may not resolve, or frames, which would hide the page's code.
+const usersPath = "/users/"
 
 const (
 	tokenLife = 12 * time.Hour
@@ -53,7 +62,9 @@ func (p *page) handler() http.Handler {
 	mux.HandleFunc("GET /demo/people", p.servePeople)
 	mux.HandleFunc("POST /demo/insert", p.serveInsert)
 	mux.HandleFunc("POST /demo/cut", p.serveCut)
-	mux.HandleFunc("/api/notifications/", p.proxy())
+	proxy := p.proxy()
+	mux.HandleFunc("/api/notifications/", proxy)
+	mux.HandleFunc(usersPath+"{user}/api/notifications/", proxy)
 	return mux
 }
 
@@ -146,14 +157,29 @@ func (p *page) serveCut(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// proxy passes requests on to the gateway, event by event.
+// proxy passes requests on to the gateway, event by event. The gateway knows
+// nothing of the users' paths, so that the cookie's Path is put behind them.
 func (p *page) proxy() http.HandlerFunc {
 	target, err := url.Parse(p.stack.gatewayURL)
 	if err != nil { // it comes from a listener's address
 		panic(err)
 	}
 	forward := &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.URL.Path = strings.TrimPrefix(r.In.URL.Path, userPath(r.In))
+			r.Out.URL.RawPath = ""
+			r.Out.Host = r.In.Host // the gateway compares it with Origin
+		},
+		ModifyResponse: func(resp *http.Response) error {
+			cookies := resp.Cookies()
+			resp.Header.Del("Set-Cookie")
+			for _, c := range cookies {
+				c.Path = userPath(resp.Request) + c.Path
+				resp.Header.Add("Set-Cookie", c.String())
+			}
+			return nil
+		},
 		FlushInterval: -1, // at once
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
 			if !errors.Is(err, context.Canceled) {
@@ -167,7 +193,10 @@ func (p *page) proxy() http.HandlerFunc {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		p.mu.Lock()
-		user := p.users[r.URL.Query().Get("token")]
+		user, err := strconv.Atoi(r.PathValue("user"))
+		if err != nil { // a client that has its token in the URL
+			user = p.users[r.URL.Query().Get("token")]
+		}
 		cut := time.Now().Before(p.cutUntil[user])
 		if !cut {
 			if p.lines[user] == nil {
@@ -186,4 +215,13 @@ func (p *page) proxy() http.HandlerFunc {
 		}()
 		forward.ServeHTTP(w, r.WithContext(ctx))
 	}
+}
+
+// userPath is the part of a request's path that names a user of the page; ""
+// for other clients.
+func userPath(r *http.Request) string {
+	if user := r.PathValue("user"); user != "" {
+		return usersPath + user
+	}
+	return ""
 }

@@ -1,6 +1,6 @@
 "use strict";
 
-const STREAM = "/api/notifications/stream/";
+const API = "/api/notifications"; // in a CRM; here each user has a path of its own, see page.go
 const KEEP = 100; // notifications shown for each user
 const KINDS = { task_assignment: "Task", lead_assignment: "Lead", task_reminder: "Reminder" };
 
@@ -9,7 +9,8 @@ class Panel {
   constructor({ id, name, role, token }) {
     this.user = id;
     this.name = name;
-    this.token = token;
+    this.token = token; // what the CRM's login gave
+    this.api = `/users/${id}${API}`;
     this.unread = 0;
     this.events = 0;
     this.seen = new Set(); // a duplicate has the same notification id
@@ -27,13 +28,25 @@ class Panel {
     this.$(".cut").addEventListener("click", () => this.post("cut", {}));
     this.$(".badge").addEventListener("click", () => this.count(-this.unread));
     document.getElementById("panels").append(this.root);
-    this.connect();
+    this.login();
   }
 
   $(selector) { return this.root.querySelector(selector); }
 
+  /** Turns the token into a cookie that no script can read, then opens the stream without it. */
+  async login() {
+    try {
+      const answer = await fetch(`${this.api}/session/`, { method: "POST", headers: { Authorization: `Bearer ${this.token}` } });
+      if (!answer.ok) throw new Error((await answer.json()).error);
+      this.connect();
+    } catch (e) {
+      this.state("cut", `no session: ${e.message} – trying again…`);
+      setTimeout(() => this.login(), 3000);
+    }
+  }
+
   connect() {
-    const source = new EventSource(`${STREAM}?token=${this.token}`);
+    const source = new EventSource(`${this.api}/stream/`);
     source.addEventListener("connected", (e) => this.connected(e));
     source.addEventListener("notification", (e) => this.notification(e));
     source.addEventListener("ping", (e) => this.show(e));
@@ -48,7 +61,7 @@ class Panel {
       }
       if (!this.lostAt) this.lostAt = Date.now();
       this.state("cut", "connection lost – EventSource is coming back…");
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => this.connect(), 3000);
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => this.login(), 3000);
     });
   }
 
