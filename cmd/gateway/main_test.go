@@ -20,7 +20,13 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
+func TestMain(m *testing.M) {
+	if task := os.Getenv(hostileVariable); task != "" {
+		hostile(task)
+		return
+	}
+	os.Exit(storetest.Main(m))
+}
 
 const testSecret = "a secret of the tests with 32 bytes and more"
 
