@@ -31,19 +31,41 @@ type Recipient struct {
 const recipientDeadline = 5 * time.Second
 
 // Recipient finds whom a token's subject names: the subject itself, or through
-// the view identity, in one query; a Directory remembers it. Its errors are ErrNoRecipient, ErrNotReady, or that
-// Postgres could not be asked.
+// the view identity, in one query; a Directory remembers it. Its errors are
+// ErrNoRecipient, ErrNotReady, or that Postgres could not be asked.
 func (s *Store) Recipient(ctx context.Context, subject string) (Recipient, error) {
 	server := s.server.Load()
 	if server == nil {
 		return Recipient{}, ErrNotReady
 	}
-	r := Recipient{Numeric: isInteger(server.keyType)}
+	return find(ctx, s.queryRow, server.keyType, s.config.Lookup, subject)
+}
+
+// FindRecipient is Recipient for an administrator's command: with a connection
+// of its own, and without a feed.
+func FindRecipient(ctx context.Context, url string, lookup bool, subject string) (Recipient, error) {
+	conn, err := connect(ctx, url)
+	if err != nil {
+		return Recipient{}, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only read from
+	var keyType string
+	if err := conn.QueryRow(ctx, keyTypeSQL).Scan(&keyType); err != nil {
+		return Recipient{}, fmt.Errorf("look for the view feed: %w", err)
+	}
+	return find(ctx, conn.QueryRow, keyType, lookup, subject)
+}
+
+// queryRow asks a pool or one connection.
+type queryRow func(ctx context.Context, sql string, args ...any) pgx.Row
+
+func find(ctx context.Context, ask queryRow, keyType string, lookup bool, subject string) (Recipient, error) {
+	r := Recipient{Numeric: isInteger(keyType)}
 	if subject == "" || strings.ContainsFunc(subject, unicode.IsControl) {
 		return Recipient{}, ErrNoRecipient
 	}
-	if !s.config.Lookup {
-		key, ok := canonical(subject, server.keyType)
+	if !lookup {
+		key, ok := canonical(subject, keyType)
 		if !ok {
 			return Recipient{}, ErrNoRecipient
 		}
@@ -53,7 +75,7 @@ func (s *Store) Recipient(ctx context.Context, subject string) (Recipient, error
 	ctx, cancel := context.WithTimeout(ctx, recipientDeadline)
 	defer cancel()
 	var subjectType string
-	err := s.queryRow(ctx, identitySQL, subject).Scan(&r.Subject, &r.UserKey, &subjectType)
+	err := ask(ctx, identitySQL, subject).Scan(&r.Subject, &r.UserKey, &subjectType)
 	if errors.Is(err, pgx.ErrNoRows) || isNoValue(err) {
 		return Recipient{}, ErrNoRecipient
 	}
@@ -69,6 +91,8 @@ func (s *Store) Recipient(ctx context.Context, subject string) (Recipient, error
 // The parameters take the type of the column subject, whatever it is, so that
 // its index answers: a cast of the column would read the whole table.
 const (
+	keyTypeSQL = `SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
+		WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key'`
 	identitySQL = `SELECT subject::text, user_key::text, pg_typeof(subject)::text
 		FROM notification_gateway.identity WHERE subject = $1`
 	identitiesSQL = `SELECT subject::text, user_key::text FROM notification_gateway.identity WHERE subject = ANY ($1)`

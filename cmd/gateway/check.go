@@ -3,11 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
@@ -18,13 +19,20 @@ import (
 func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	fs := flag.NewFlagSet("check", flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "report as JSON")
-	given := fs.String("token", "", "a `TOKEN` to try; it is never printed")
+	given := fs.String("token", "", "a `TOKEN` to try, - to read it from standard input; it is never printed")
 	if _, err := parseFlags(fs, "gateway check [--token T] [--json]", args, 0, stdout); err != nil {
 		return err
 	}
 	c, err := databaseConfig()
 	if err != nil {
 		return err
+	}
+	if *given == "-" { // other users of the machine see a command's arguments
+		text, err := io.ReadAll(io.LimitReader(os.Stdin, maxFile))
+		if err != nil {
+			return fmt.Errorf("read the token: %w", err)
+		}
+		*given = strings.TrimSpace(string(text))
 	}
 	findings := store.Check(ctx, c.DatabaseURL, c.ListenDatabaseURL)
 	findings = append(findings, checkTokens(ctx, c, *given)...)
@@ -83,17 +91,5 @@ func checkTokens(ctx context.Context, c config, given string) []store.Finding {
 	if given == "" {
 		return out
 	}
-	identity, err := verifier.Verify(ctx, given)
-	var refused *auth.Error
-	switch {
-	case errors.As(err, &refused):
-		return append(out, store.Finding{Name: "token", Detail: "refused: " + refused.Reason, Mend: "compare the issuer's settings with GATEWAY_JWT_*"})
-	case err != nil:
-		return append(out, store.Finding{Name: "token", Detail: err.Error(), Mend: "check the key set"})
-	}
-	detail := fmt.Sprintf("accepted; %s is %s", c.JWTUserClaim, identity.Subject)
-	if !identity.Expires.IsZero() {
-		detail += ", until " + identity.Expires.UTC().Format(time.RFC3339)
-	}
-	return append(out, store.Finding{Name: "token", OK: true, Detail: detail})
+	return append(out, checkToken(ctx, c, verifier, given))
 }

@@ -392,11 +392,14 @@ func TestCheck(t *testing.T) {
 	}
 	token := mint(t, "5")
 	status, text := report("--token", token)
-	if status != 0 || strings.Contains(text, "✘") || !strings.Contains(text, "user_id is 5") || strings.Contains(text, token) {
+	if status != 0 || strings.Contains(text, "✘") || !strings.Contains(text, "the recipient is 5") || strings.Contains(text, token) {
 		t.Errorf("status %d:\n%s", status, text)
 	}
 	if status, text := report("--token", "x.y.z", "--json"); status != 1 || !strings.Contains(text, "refused: malformed") {
 		t.Errorf("status %d:\n%s", status, text)
+	}
+	if status, text := report("--token", mint(t, "nobody")); status != 1 || !strings.Contains(text, "user_id is nobody") || !strings.Contains(text, "cannot hold") {
+		t.Errorf("a user that cannot be: status %d:\n%s", status, text)
 	}
 	for mend, statement := range map[string]string{
 		"gateway attach":  "ALTER TABLE notifications DISABLE TRIGGER notification_gateway_capture",

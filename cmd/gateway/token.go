@@ -15,7 +15,7 @@ import (
 )
 
 // token mints a token with the first configured shared secret, for trying out.
-func token(_ context.Context, args []string, stdout, _ io.Writer) error {
+func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("token", flag.ContinueOnError)
 	user := fs.String("user", "", "the `USER` that the token names, an integer or a text; required")
 	ttl := fs.Duration("ttl", time.Hour, "how long the token is good")
@@ -55,6 +55,8 @@ func token(_ context.Context, args []string, stdout, _ io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("mint: %w", err)
 	}
+	// Beside the token, so that $(gateway token …) is the token alone.
+	fmt.Fprintf(stderr, "%s is %s, until %s\n", c.JWTUserClaim, *user, now.Add(*ttl).UTC().Format(time.RFC3339))
 	_, err = fmt.Fprintln(stdout, text)
 	return err
 }
