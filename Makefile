@@ -20,9 +20,9 @@ build: ## bin/gateway
 test: ## all tests that need nothing but Go and a Postgres, which they find or fetch
 	go test -race ./...
 
-e2e: ## the real outside: Chromium, Node and Python clients, a Postgres container
+e2e: ## the real outside: Chromium, Node and Python clients, PgBouncer, a Postgres container
 	.ci/install
-	go test -race -count=1 -tags e2e -run E2E ./cmd/demo
+	go test -race -count=1 -tags e2e -run E2E ./cmd/demo ./cmd/gateway
 	.ci/container-test
 
 fuzz: ## every fuzz target for a few seconds
