@@ -82,6 +82,11 @@ func (s Snapshot) Clip(highest uint64) Snapshot {
 	return Snapshot{Xmax: highest + 1, Xip: s.Xip[:end:end]}
 }
 
+// includes reports whether everything that o sees is seen by s.
+func (s Snapshot) includes(o Snapshot) bool {
+	return s.Xmax >= o.Xmax && !slices.ContainsFunc(s.Xip, o.Sees)
+}
+
 func (s Snapshot) equal(o Snapshot) bool {
 	return s.Xmax == o.Xmax && slices.Equal(s.Xip, o.Xip)
 }

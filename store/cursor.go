@@ -50,8 +50,18 @@ func (c Cursor) IsZero() bool { return c.snapshot.Xmax == 0 && c.at.IsZero() }
 // something was committed between them, or since is older by refresh, so that
 // the cursor of an idle stream does not outlive the retention.
 func (c Cursor) Moved(since Cursor, refresh time.Duration) bool {
-	return c.incarnation != since.incarnation || c.install != since.install ||
+	return !c.sameLife(since) ||
 		!c.snapshot.equal(since.snapshot) || c.at.Sub(since.at) > refresh
+}
+
+// sameLife reports whether c and o are positions in the same incarnation of
+// the same installation, so that their transaction IDs can be compared.
+func (c Cursor) sameLife(o Cursor) bool {
+	return c.install == o.install && c.incarnation == o.incarnation
+}
+
+func (c Cursor) equal(o Cursor) bool {
+	return c.sameLife(o) && c.at.Equal(o.at) && c.snapshot.equal(o.snapshot)
 }
 
 // Stale returns a cursor that every replica answers with a reset, whatever

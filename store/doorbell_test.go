@@ -2,16 +2,11 @@ package store_test
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
 // burst inserts from all connections at once and returns how many rows.
@@ -105,55 +100,24 @@ func expired(t *testing.T) context.Context {
 func TestNinthReplicaPolls(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
-	got := make([]chan string, 9)
-	for i := range got {
-		got[i] = make(chan string, 100)
-		s, err := store.Open(t.Context(), store.Config{
-			URL: c.url, Retention: time.Hour,
-			Logger: slog.New(slog.DiscardHandler), Metrics: store.NewMetrics(prometheus.NewRegistry()),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(s.Close)
-		feed, err := store.NewFeed(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			feed.Run(ctx, func(_ context.Context, b store.Batch) error {
-				if feed.Ready() != nil {
-					got[i] <- "ready"
-				}
-				for _, e := range b.Entries {
-					got[i] <- e.ItemID
-				}
-				return nil
-			})
-		}()
-		t.Cleanup(func() { cancel(); <-done })
-		<-got[i]
+	replicas := []*crm{c}
+	for range 8 {
+		replicas = append(replicas, c.replica())
 	}
 	var held int
 	if err := c.conn.QueryRow(t.Context(), `SELECT count(DISTINCT objid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1734440037 AND objid <= 8
 		AND granted AND mode = 'ExclusiveLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&held); err != nil || held != 8 {
 		t.Errorf("%d slots are taken (%v), want all 8", held, err)
 	}
-	for row := range 3 {
-		c.sql("INSERT INTO notifications (id, user_id, notification_type, title, message) VALUES (%d, 5, 'x', 't', 'm')", 1000+row)
-		for i := range got {
-			select {
-			case id := <-got[i]:
-				if id != fmt.Sprint(1000+row) {
-					t.Errorf("replica %d got %s", i, id)
-				}
-			case <-time.After(30 * time.Second):
-				t.Fatalf("replica %d got nothing", i)
-			}
+	for range 3 {
+		c.sql("%s", insert(5, "to all"))
+		for _, r := range replicas {
+			r.collect(1)
 		}
 	}
-	c.collect(3)
+	for i, r := range replicas {
+		if n := r.metric("feed_unrung_rows_total", ""); n != 0 {
+			t.Errorf("replica %d: %v rows were left to the fallback poll", i, n)
+		}
+	}
 }

@@ -142,6 +142,7 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 			return polled, fmt.Errorf("poll: %w", err)
 		}
 		f.store.clock.Store(batch.Cursor.at.UnixMicro())
+		f.store.recent.add(f.position, batch, f.next != (Place{}))
 		if err := deliver(ctx, batch); err != nil {
 			return polled, fmt.Errorf("deliver: %w", err)
 		}

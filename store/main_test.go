@@ -34,21 +34,36 @@ func setup(t *testing.T) *crm { return setupWith(t, store.Config{}) }
 
 func setupWith(t *testing.T, config store.Config) *crm {
 	t.Helper()
-	c := &crm{T: t, url: storetest.CRM(t), stats: prometheus.NewRegistry(), got: make(chan store.Batch, 1000)}
+	c := &crm{T: t, url: storetest.CRM(t)}
 	c.conn = c.connect()
+	c.open(config)
+	return c
+}
+
+// replica is another gateway at the same database.
+func (c *crm) replica() *crm {
+	c.Helper()
+	other := &crm{T: c.T, url: c.url, conn: c.conn}
+	other.open(store.Config{})
+	return other
+}
+
+// open makes the store and runs its feed.
+func (c *crm) open(config store.Config) {
+	c.Helper()
+	c.stats, c.got = prometheus.NewRegistry(), make(chan store.Batch, 1000)
 	config.URL, config.Retention = c.url, time.Hour
 	config.Logger, config.Metrics = slog.New(slog.DiscardHandler), store.NewMetrics(c.stats)
 	var err error
-	if c.store, err = store.Open(t.Context(), config); err != nil {
-		t.Fatal(err)
+	if c.store, err = store.Open(c.Context(), config); err != nil {
+		c.Fatal(err)
 	}
-	t.Cleanup(c.store.Close)
+	c.Cleanup(c.store.Close)
 	if c.feed, err = store.NewFeed(c.store); err != nil {
-		t.Fatal(err)
+		c.Fatal(err)
 	}
 	c.run(nil)
 	c.next() // the position to begin at
-	return c
 }
 
 // run follows the feed until the test ends; fail, when not nil, decides

@@ -11,9 +11,15 @@ type Metrics struct {
 	unrung      prometheus.Counter
 	connected   prometheus.Gauge
 	reconnects  prometheus.Counter
+	replays     *prometheus.CounterVec // source: memory, log
 	pruned      prometheus.Counter
 	oldest      prometheus.Gauge
 }
+
+const (
+	replayMemory = "memory"
+	replayLog    = "log"
+)
 
 // NewMetrics registers the measurements of this package; it panics, as the
 // registerer does, when they are registered twice.
@@ -40,6 +46,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		reconnects: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: ns, Name: "feed_reconnects_total", Help: "Connections of the feed that ended and were made anew.",
 		}),
+		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: ns, Name: "replay_pages_total", Help: "Pages of replays by where their log rows came from.",
+		}, []string{"source"}),
 		pruned: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: ns, Name: "log_rows_pruned_total", Help: "Log rows that were removed because they are older than the retention.",
 		}),
@@ -47,9 +56,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Namespace: ns, Name: "oldest_transaction_seconds", Help: "How long the oldest running transaction of the cluster has been seen to run; past the retention the log cannot be pruned.",
 		}),
 	}
-	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.reconnects, m.pruned, m.oldest)
+	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.reconnects, m.replays, m.pruned, m.oldest)
 	for _, source := range []string{wakeReconnect, wakeNotify, wakeTimeout, wakeMore, wakePoll, wakeSettle} {
 		m.wakes.WithLabelValues(source)
+	}
+	for _, source := range []string{replayMemory, replayLog} {
+		m.replays.WithLabelValues(source)
 	}
 	return m
 }

@@ -23,10 +23,16 @@ UNION ALL ` + replayColumns + `xid < $2::text::xid8 AND xid <> ALL ($3::text[]::
 // Replay brings a page of what the position from has not seen and the position
 // to has, for one user, with full rows. limit is in log rows.
 func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, after Place, limit int) (Page, error) {
-	entries, err := s.replayEntries(ctx, userKey, from, to, after, limit+1)
-	if err != nil {
-		return Page{}, fmt.Errorf("replay: %w", err)
+	entries, known := s.recent.replay(userKey, from, after, limit+1)
+	source := replayMemory
+	if !known {
+		source = replayLog
+		var err error
+		if entries, err = s.replayEntries(ctx, userKey, from, to, after, limit+1); err != nil {
+			return Page{}, fmt.Errorf("replay: %w", err)
+		}
 	}
+	s.config.Metrics.replays.WithLabelValues(source).Inc()
 	var page Page
 	if len(entries) > limit {
 		entries = entries[:limit]
@@ -49,8 +55,8 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 			page.After[i] = to
 		}
 	}
-	page.Notifications, err = s.Load(ctx, visible)
-	if err != nil {
+	var err error
+	if page.Notifications, err = s.Load(ctx, visible); err != nil {
 		return Page{}, fmt.Errorf("replay: %w", err)
 	}
 	return page, nil

@@ -10,11 +10,11 @@ import (
 
 // replay pages from one position to another and returns the titles, and the
 // position that each proves.
-func (c *crm) replay(from, to store.Cursor, limit int) (titles []string, cursors []store.Cursor) {
+func (c *crm) replay(s *store.Store, from, to store.Cursor, limit int) (titles []string, cursors []store.Cursor) {
 	c.Helper()
 	var after store.Place
 	for {
-		page, err := c.store.Replay(c.Context(), "5", from, to, after, limit)
+		page, err := s.Replay(c.Context(), "5", from, to, after, limit)
 		if err != nil {
 			c.Fatal(err)
 		}
@@ -52,8 +52,12 @@ func TestReplay(t *testing.T) {
 		n += len(b.Entries)
 		end = b.Cursor
 	}
+	fromMemory, fromLog := c.store, c.replica().store
 	for _, limit := range []int{1, 2, 3, 100} {
-		got, cursors := c.replay(start, end, limit)
+		got, cursors := c.replay(fromMemory, start, end, limit)
+		if other, same := c.replay(fromLog, start, end, limit); !reflect.DeepEqual(got, other) || !reflect.DeepEqual(cursors, same) {
+			t.Errorf("limit %d: from memory %v, from the log %v", limit, got, other)
+		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("limit %d: got %v, want %v", limit, got, want)
 		}
@@ -64,22 +68,25 @@ func TestReplay(t *testing.T) {
 				}
 				continue
 			}
-			if rest, _ := c.replay(cursor, end, 100); len(rest) != len(want)-i-1 || !reflect.DeepEqual(rest, want[i+1:]) && len(rest) > 0 {
+			if rest, _ := c.replay(fromLog, cursor, end, 100); len(rest) != len(want)-i-1 || !reflect.DeepEqual(rest, want[i+1:]) && len(rest) > 0 {
 				t.Errorf("limit %d: after %q came %v", limit, want[i], rest)
 			}
 		}
 	}
 	c.on(late, "COMMIT")
 	final := c.next().Cursor
-	if got, _ := c.replay(end, final, 2); !reflect.DeepEqual(got, []string{"late"}) {
+	if got, _ := c.replay(fromMemory, end, final, 2); !reflect.DeepEqual(got, []string{"late"}) {
 		t.Errorf("after the late commit %v came", got)
 	}
 	parsed, err := c.store.ParseCursor(start.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := c.replay(parsed, final, 4); len(got) != len(want)+1 || got[0] != "late" {
+	if got, _ := c.replay(fromLog, parsed, final, 4); len(got) != len(want)+1 || got[0] != "late" {
 		t.Errorf("from the cursor's text %v came", got)
+	}
+	if n := c.metric("replay_pages_total", "log"); n != 0 {
+		t.Errorf("the replica that saw it all asked the log %v times", n)
 	}
 }
 

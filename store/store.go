@@ -36,6 +36,7 @@ type Config struct {
 type Store struct {
 	config Config
 	pool   *pgxpool.Pool
+	recent *recent                // written by the feed
 	server atomic.Pointer[server] // set by the feed at each connect; nil before
 	clock  atomic.Int64           // the server's clock at the last poll, in µs; written by the feed
 	direct atomic.Bool            // the pool's connections go to Postgres itself; written at each connect
@@ -57,7 +58,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, errors.New("the connection string cannot be parsed")
 	}
 	prepare(pc.ConnConfig)
-	s := &Store{config: config}
+	s := &Store{config: config, recent: newRecent(recentRows)}
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		direct, err := isDirect(ctx, conn)
 		if err == nil && direct {
