@@ -60,10 +60,6 @@ func (c Cursor) sameLife(o Cursor) bool {
 	return c.install == o.install && c.incarnation == o.incarnation
 }
 
-func (c Cursor) equal(o Cursor) bool {
-	return c.sameLife(o) && c.at.Equal(o.at) && c.snapshot.equal(o.snapshot)
-}
-
 // Stale returns a cursor that every replica answers with a reset, whatever
 // happens meanwhile. A stream carries it until its client has been told that
 // it must reload, so that a connection which breaks early cannot hide it.

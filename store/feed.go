@@ -142,10 +142,11 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 			return polled, fmt.Errorf("poll: %w", err)
 		}
 		f.store.clock.Store(batch.Cursor.at.UnixMicro())
-		f.store.recent.add(f.position, batch, f.next != (Place{}))
+		f.store.recent.add(batch, f.next != (Place{}))
 		if err := deliver(ctx, batch); err != nil {
 			return polled, fmt.Errorf("deliver: %w", err)
 		}
+		f.store.recent.delivered()
 		f.position, f.inside = batch.Cursor, f.next
 		f.observe(wake, len(batch.Entries))
 		if !polled {

@@ -51,8 +51,19 @@ func (c *crm) replica() *crm {
 // open makes the store and runs its feed.
 func (c *crm) open(config store.Config) {
 	c.Helper()
+	c.make(config)
+	c.run(nil)
+	c.next() // the position to begin at
+}
+
+// make makes the store and its feed, which does not run yet.
+func (c *crm) make(config store.Config) {
+	c.Helper()
 	c.stats, c.got = prometheus.NewRegistry(), make(chan store.Batch, 1000)
-	config.URL, config.Retention = c.url, time.Hour
+	if config.URL == "" {
+		config.URL = c.url
+	}
+	config.Retention = time.Hour
 	config.Logger, config.Metrics = slog.New(slog.DiscardHandler), store.NewMetrics(c.stats)
 	var err error
 	if c.store, err = store.Open(c.Context(), config); err != nil {
@@ -62,8 +73,6 @@ func (c *crm) open(config store.Config) {
 	if c.feed, err = store.NewFeed(c.store); err != nil {
 		c.Fatal(err)
 	}
-	c.run(nil)
-	c.next() // the position to begin at
 }
 
 // run follows the feed until the test ends; fail, when not nil, decides
@@ -109,9 +118,11 @@ func (c *crm) metric(name, label string) float64 {
 	return 0
 }
 
-func (c *crm) connect() *pgx.Conn {
+func (c *crm) connect() *pgx.Conn { return c.connectTo(c.url) }
+
+func (c *crm) connectTo(url string) *pgx.Conn {
 	c.Helper()
-	conn, err := pgx.Connect(c.Context(), c.url)
+	conn, err := pgx.Connect(c.Context(), url)
 	if err != nil {
 		c.Fatal(err)
 	}

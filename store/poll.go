@@ -52,7 +52,8 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 		mode(f.bell.listens), strconv.FormatUint(from.Xmax, 10), xids(from.Xip),
 		strconv.FormatUint(f.inside.xid, 10), f.inside.position, pollLimit + 1,
 	}
-	if !first && f.position.incarnation != server.incarnation {
+	guarded := !first && f.position.incarnation != server.incarnation
+	if guarded {
 		query, args = pollSQL+pollGuardSQL, append(args, f.position.at.Add(-guard))
 	}
 	rows, err := conn.Query(ctx, query, args...)
@@ -102,6 +103,9 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 		// how far into it we are.
 		batch.Cursor = batch.Cursor.through(last.XID - 1)
 		f.next = Place{last.XID, last.Position}
+	}
+	if guarded {
+		batch.Entries = slices.DeleteFunc(batch.Entries, f.store.recent.has)
 	}
 	f.store.config.Metrics.pollSeconds.Observe(time.Since(began).Seconds())
 	return batch, nil

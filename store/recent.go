@@ -24,29 +24,23 @@ type recent struct {
 }
 
 type recentBatch struct {
-	from, after Cursor
-	entries     []Entry
+	after     Cursor
+	entries   []Entry
+	delivered bool
 }
 
 func newRecent(limit int) *recent {
 	return &recent{limit: limit, users: map[string][]Entry{}}
 }
 
-// add takes a batch that follows the position from, before it is delivered: a
-// stream that registers at the batch's position must find its rows here. A
-// batch that was refused comes again and replaces itself. bounded says that its
-// last transaction goes on in the next batch, so that its cursor is no place to
-// begin at.
-func (r *recent) add(from Cursor, batch Batch, bounded bool) {
+// add takes a batch before it is delivered: a stream that registers at the
+// batch's position must find its rows here. It replaces a batch that was
+// refused. bounded says that its last transaction goes on in the next batch, so
+// that its cursor is no place to begin at.
+func (r *recent) add(batch Batch, bounded bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n := len(r.batches); n > 0 && r.batches[n-1].from.equal(from) {
-		last := r.batches[n-1]
-		for _, e := range slices.Backward(last.entries) {
-			r.users[e.UserKey] = r.users[e.UserKey][:len(r.users[e.UserKey])-1]
-		}
-		r.batches, r.rows = r.batches[:n-1], r.rows-len(last.entries)
-	}
+	r.retract()
 	switch {
 	case bounded:
 		r.forget(Cursor{})
@@ -57,7 +51,7 @@ func (r *recent) add(from Cursor, batch Batch, bounded bool) {
 	case len(batch.Entries) == 0:
 		return
 	}
-	r.batches = append(r.batches, recentBatch{from, batch.Cursor, batch.Entries})
+	r.batches = append(r.batches, recentBatch{after: batch.Cursor, entries: batch.Entries})
 	r.rows += len(batch.Entries)
 	for _, e := range batch.Entries {
 		r.users[e.UserKey] = append(r.users[e.UserKey], e)
@@ -71,6 +65,40 @@ func (r *recent) add(from Cursor, batch Batch, bounded bool) {
 		}
 		r.start, r.rows, r.batches = oldest.after, r.rows-len(oldest.entries), r.batches[1:]
 	}
+}
+
+// delivered says that the batch added last has been taken.
+func (r *recent) delivered() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.batches); n > 0 {
+		r.batches[n-1].delivered = true
+	}
+}
+
+// retract takes the last batch back if it was refused. It needs mu.
+func (r *recent) retract() {
+	n := len(r.batches)
+	if n == 0 || r.batches[n-1].delivered {
+		return
+	}
+	refused := r.batches[n-1].entries
+	for _, e := range refused {
+		r.users[e.UserKey] = r.users[e.UserKey][:len(r.users[e.UserKey])-1]
+	}
+	r.batches, r.rows = r.batches[:n-1], r.rows-len(refused)
+}
+
+// has reports whether a row was delivered already, whatever its transaction
+// was called: item ID and time of insert survive a crash that hands
+// transaction IDs out again.
+func (r *recent) has(e Entry) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.retract()
+	return slices.ContainsFunc(r.users[e.UserKey], func(o Entry) bool {
+		return o.ItemID == e.ItemID && o.InsertedAt.Equal(e.InsertedAt) && o.Disconnect == e.Disconnect
+	})
 }
 
 // forget begins anew at start. It needs mu.

@@ -55,7 +55,6 @@ func TestRecentAnswersAsTheLog(t *testing.T) {
 	for seed := range uint64(300) {
 		h := &history{random: rand.New(rand.NewPCG(seed, 1)), next: 100, rows: map[uint64][]Entry{}, at: time.Unix(1, 0)}
 		r := newRecent(20)
-		var position Cursor
 		var cursors []Cursor
 		incarnation := uint32(1)
 		for range 60 {
@@ -68,15 +67,16 @@ func TestRecentAnswersAsTheLog(t *testing.T) {
 			batch := h.poll(incarnation)
 			if n := len(batch.Entries); n > 1 && h.random.IntN(10) == 0 { // bounded
 				cut := Batch{batch.Entries[:n/2], batch.Cursor.through(batch.Entries[n/2-1].XID - 1)}
-				r.add(position, cut, true)
-				position, batch.Entries = cut.Cursor, batch.Entries[n/2:]
+				r.add(cut, true)
+				r.delivered()
+				batch.Entries = batch.Entries[n/2:]
 			}
 			if h.random.IntN(8) == 0 { // refused
-				r.add(position, batch, false)
+				r.add(batch, false)
 			}
-			r.add(position, batch, false)
-			position = batch.Cursor
-			cursors = append(cursors, position)
+			r.add(batch, false)
+			r.delivered()
+			cursors = append(cursors, batch.Cursor)
 		}
 		if r.rows > 20 {
 			t.Fatalf("seed %d: %d rows are kept", seed, r.rows)

@@ -81,7 +81,7 @@ func CRM(tb testing.TB) string {
 	template := shared.template
 	if template == "" {
 		template = name("template")
-		if err := makeTemplate(tb.Context(), server, template); err != nil {
+		if _, err := makeCRM(tb.Context(), server, template); err != nil {
 			shared.Unlock()
 			tb.Fatal(err)
 		}
@@ -89,6 +89,29 @@ func CRM(tb testing.TB) string {
 	}
 	shared.Unlock()
 	return database(tb, template)
+}
+
+// OwnCRM is CRM on a server of the test's own, which it may crash, copy and
+// fail over. It runs from local binaries.
+func OwnCRM(tb testing.TB) (*throwaway.Server, string) {
+	tb.Helper()
+	server, err := throwaway.StartLocal(context.Background())
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			tb.Fatal(err)
+		}
+		tb.Skip(err)
+	}
+	tb.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			tb.Error(err)
+		}
+	})
+	url, err := makeCRM(tb.Context(), server, "crm")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return server, url
 }
 
 func database(tb testing.TB, template string) string {
@@ -107,27 +130,27 @@ func database(tb testing.TB, template string) string {
 	return url
 }
 
-func makeTemplate(ctx context.Context, server *throwaway.Server, name string) error {
+func makeCRM(ctx context.Context, server *throwaway.Server, name string) (string, error) {
 	url, err := server.CreateDatabase(ctx, name, "")
 	if err != nil {
-		return err
+		return "", err
 	}
 	db, err := throwaway.Open(ctx, url)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer db.Close()
 	if err := db.Exec(ctx, sql.ReferenceCRM); err != nil {
-		return fmt.Errorf("load the reference CRM: %w", err)
+		return "", fmt.Errorf("load the reference CRM: %w", err)
 	}
 	if err := db.Exec(ctx, `INSERT INTO employees (id, first_name, last_name, email) VALUES
 		(5, 'Alice', 'Archer', 'alice@example.com'), (7, 'Bob', 'Baker', 'bob@example.com')`); err != nil {
-		return fmt.Errorf("load people: %w", err)
+		return "", fmt.Errorf("load people: %w", err)
 	}
 	if _, err := store.Migrate(ctx, url, store.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
-		return fmt.Errorf("migrate: %w", err)
+		return "", fmt.Errorf("migrate: %w", err)
 	}
-	return store.Attach(ctx, url, store.AttachOptions{Table: "public.notifications", UserColumn: "user_id", IDColumn: "id"})
+	return url, store.Attach(ctx, url, store.AttachOptions{Table: "public.notifications", UserColumn: "user_id", IDColumn: "id"})
 }
 
 func name(kind string) string {

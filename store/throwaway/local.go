@@ -1,7 +1,6 @@
 package throwaway
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,16 +15,9 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
-const (
-	startDeadline = 30 * time.Second
-	stopDeadline  = 10 * time.Second
-	portTries     = 5 // the port that the system chose may be taken before Postgres has it
-)
+const portTries = 5 // the port that the system chose may be taken before Postgres has it
 
 // local runs the Postgres that is installed here, in a directory of its own.
 func local(ctx context.Context) (*Server, error) {
@@ -61,10 +53,13 @@ func local(ctx context.Context) (*Server, error) {
 	if err := configure(data); err != nil {
 		return remove(err)
 	}
+	c := &cluster{bin: bin, dir: dir, data: data, who: who}
 	for try := 1; ; try++ {
-		s, err := launch(ctx, bin, dir, data, who, sweep)
-		if err == nil {
-			return s, nil
+		if c.port, err = freePort(); err != nil {
+			return remove(err)
+		}
+		if err = c.start(ctx); err == nil {
+			return c.server(sweep), nil
 		}
 		if try == portTries || ctx.Err() != nil {
 			return remove(err)
@@ -84,44 +79,6 @@ func configure(data string) error {
 		return fmt.Errorf("configure: %w", err)
 	}
 	return nil
-}
-
-// launch starts the server process and waits until it answers.
-func launch(ctx context.Context, bin, dir, data string, who *syscall.Credential, sweep func() error) (*Server, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	var log bytes.Buffer
-	cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", data,
-		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(port), "-c", "unix_socket_directories="+dir)
-	cmd.Dir, cmd.SysProcAttr = dir, attributes(who)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	exited, err := StartTied(cmd)
-	if err != nil {
-		return nil, fmt.Errorf("start postgres: %w", err)
-	}
-	s := &Server{
-		URL:    fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port),
-		Source: "local, from " + bin,
-		stop:   func() error { return errors.Join(terminate(cmd, exited), sweep()) },
-	}
-	deadline, cancel := context.WithTimeout(ctx, startDeadline)
-	defer cancel()
-	for {
-		conn, err := pgx.Connect(deadline, s.URL)
-		if err == nil {
-			conn.Close(ctx) //nolint:errcheck // it was only to see
-			return s, nil
-		}
-		select {
-		case <-exited:
-			return nil, fmt.Errorf("postgres exited: %s", lastLine(log.Bytes()))
-		case <-deadline.Done():
-			return nil, errors.Join(fmt.Errorf("postgres does not answer: %w", err), terminate(cmd, exited))
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 // sweeper makes sure that dir goes, also when this process is killed: a shell
@@ -168,20 +125,6 @@ func StartTied(cmd *exec.Cmd) (exited <-chan struct{}, err error) {
 		close(done)
 	}()
 	return done, <-started
-}
-
-// terminate asks for a fast shutdown, then for an immediate one
-// (https://www.postgresql.org/docs/current/server-shutdown.html).
-func terminate(cmd *exec.Cmd, exited <-chan struct{}) error {
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, os.Kill} {
-		_ = cmd.Process.Signal(s) // it may be gone already
-		select {
-		case <-exited:
-			return nil
-		case <-time.After(stopDeadline):
-		}
-	}
-	return errors.New("postgres does not end")
 }
 
 // binaries finds the directory of initdb and postgres: on the path, else the

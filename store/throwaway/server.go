@@ -24,6 +24,8 @@ type Server struct {
 	URL    string // of the database postgres, as a superuser
 	Source string // what was chosen, in words; never a credential
 
+	cluster *cluster // nil unless the server is our own process
+
 	stop func() error // nil for a server that is not ours
 	once sync.Once
 	err  error // of stop; set once

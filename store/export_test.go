@@ -1,0 +1,10 @@
+package store
+
+import "time"
+
+// Later is the position that a server whose clock was ahead by d would have
+// given.
+func (c Cursor) Later(d time.Duration) Cursor {
+	c.at = c.at.Add(d)
+	return c
+}

@@ -1,0 +1,390 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os/exec"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
+	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
+)
+
+// own is setup on a server of the test's own.
+func own(t *testing.T) (*crm, *throwaway.Server) {
+	t.Helper()
+	server, address := storetest.OwnCRM(t)
+	c := &crm{T: t, url: address}
+	c.conn = c.connect()
+	return c, server
+}
+
+// replayed returns the titles that a client with the position from is brought.
+func (c *crm) replayed(from store.Cursor, to store.Cursor) []string {
+	c.Helper()
+	parsed, err := c.store.ParseCursor(from.String())
+	if err != nil {
+		c.Fatal(err)
+	}
+	titles, _ := c.replay(c.store, parsed, to, 100)
+	return titles
+}
+
+// Transactions that rolled back before a crash never reached the disk, and
+// their IDs are handed out again: a snapshot taken before says that the new
+// rows have been seen. The bell's locks and the connections are gone too.
+func TestCrashHandsTransactionIDsOutAgain(t *testing.T) {
+	t.Parallel()
+	c, server := own(t)
+	c.sql("ALTER SYSTEM SET wal_writer_delay = '10s'") // so that only commits flush
+	c.sql("SELECT pg_reload_conf()")
+	c.make(store.Config{})
+	positions := make(chan store.Cursor, 1000)
+	c.run(func(b store.Batch) error { positions <- b.Cursor; return nil })
+	c.next()
+	// The writer of the log may flush all the same: then once more.
+	var position store.Cursor
+	for taken := false; !taken; {
+		c.sql("%s", insert(5, "before"))
+		c.collectBatch(1)
+		for range 50 { // IDs that nothing on the disk knows of
+			c.sql("BEGIN; %s ROLLBACK", insert(5, "never"))
+		}
+		used := c.nextTransaction()
+		for len(positions) > 0 {
+			<-positions
+		}
+		for range 2 { // the second poll began after they had ended
+			c.sql("SET synchronous_commit = off; NOTIFY notification_gateway")
+			position = <-positions
+		}
+		if err := server.Crash(); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.conn = c.connect()
+		taken = c.nextTransaction() < used
+	}
+	var want []string
+	for i := range 20 {
+		want = append(want, fmt.Sprint("after ", i))
+		c.sql("%s", insert(5, want[i]))
+	}
+	var got []string
+	var last store.Cursor
+	for len(got) < len(want) {
+		b := c.next()
+		got, last = append(got, c.titles(b.Entries)...), b.Cursor
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("live: got %v", got)
+	}
+	if got := c.replayed(position, last); !containsAll(got, want) {
+		t.Errorf("resumed: got %v", got)
+	}
+	// Where the clock was set back meanwhile, the time proves nothing.
+	if got := c.replayed(position.Later(2*time.Minute), last); !containsAll(got, want) {
+		t.Errorf("resumed after a step of the clock: got %v", got)
+	}
+}
+
+// nextTransaction is the ID that the next transaction will have.
+func (c *crm) nextTransaction() (id uint64) {
+	c.Helper()
+	if err := c.conn.QueryRow(c.Context(), "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").Scan(&id); err != nil {
+		c.Fatal(err)
+	}
+	return id
+}
+
+func containsAll(got, want []string) bool {
+	return !slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(got, w) })
+}
+
+// An asynchronous standby that is promoted lacks what its primary committed
+// last, and hands those transaction IDs to other rows.
+func TestFailoverToAnAsynchronousStandby(t *testing.T) {
+	t.Parallel()
+	c, primary := own(t)
+	standby, err := primary.Standby(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := standby.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	c.conn = c.connect()
+	hosts := func(s *throwaway.Server) string {
+		u, err := url.Parse(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u.Host
+	}
+	c.open(store.Config{URL: fmt.Sprintf("postgres://postgres@%s,%s/crm?sslmode=disable&target_session_attrs=read-write", hosts(standby), hosts(primary))})
+	c.sql("%s", insert(5, "before"))
+	c.collectBatch(1)
+	there := c.connectTo(strings.Replace(standby.URL, "/postgres?", "/crm?", 1))
+	for n := 0; n == 0; { // until it has followed
+		if err := there.QueryRow(t.Context(), "SELECT count(*) FROM notifications WHERE title = 'before'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.on(there, "ALTER SYSTEM SET primary_conninfo = ''")
+	c.on(there, "SELECT pg_reload_conf()")
+	for n := 1; n > 0; { // until it follows no more
+		if err := c.conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_replication").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		c.sql("%s", insert(5, "lost with the primary"))
+	}
+	var position store.Cursor
+	for n := 0; n < 5; {
+		b := c.next()
+		n, position = n+len(b.Entries), b.Cursor
+	}
+	if err := primary.Crash(); err != nil {
+		t.Fatal(err)
+	}
+	c.on(there, "SELECT pg_promote()")
+	want := []string{"new 0", "new 1", "new 2"}
+	for _, title := range want {
+		c.on(there, "%s", insert(5, title))
+	}
+	var got []string
+	var last store.Cursor
+	for !containsAll(got, want) {
+		b := c.next()
+		got, last = append(got, c.titles(b.Entries)...), b.Cursor
+	}
+	if !reflect.DeepEqual(got, want) { // "before" came already: item ID and time of insert say so
+		t.Errorf("live: got %v, want %v", got, want)
+	}
+	if got := c.replayed(position, last); !containsAll(got, want) {
+		t.Errorf("resumed: got %v", got)
+	}
+}
+
+// A standby's snapshots hide running transactions: it must be refused, said,
+// and left as soon as it is promoted.
+func TestStandbyIsRefused(t *testing.T) {
+	t.Parallel()
+	c, primary := own(t)
+	standby, err := primary.Standby(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := standby.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	there := strings.Replace(standby.URL, "/postgres?", "/crm?", 1)
+	findings := store.Check(t.Context(), there, "")
+	if findings[0].OK || !strings.Contains(findings[0].Detail, "standby") {
+		t.Errorf("check says %+v", findings[0])
+	}
+	c.conn = c.connectTo(there)
+	c.make(store.Config{URL: there})
+	c.run(nil)
+	for errors.Is(c.feed.Ready(), store.ErrNotReady) && t.Context().Err() == nil { // until it has tried
+		runtime.Gosched()
+	}
+	if err := c.feed.Ready(); err == nil || !strings.Contains(err.Error(), "read only") && !strings.Contains(err.Error(), "standby") {
+		t.Errorf("the feed says %v", err)
+	}
+	c.sql("SELECT pg_promote()")
+	c.next() // the feed has polled
+	c.sql("%s", insert(5, "promoted"))
+	if got := c.titles(c.collect(1)); !reflect.DeepEqual(got, []string{"promoted"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A restored dump brings the log with transaction IDs of another server, which
+// mean nothing there: rows that the restored log calls seen would be hidden.
+func TestRestoredDump(t *testing.T) {
+	t.Parallel()
+	pgDump, err := exec.LookPath("pg_dump")
+	if err != nil {
+		t.Skip("pg_dump is not installed")
+	}
+	c, _ := own(t)
+	c.open(store.Config{})
+	c.sql("%s", insert(5, "before the dump"))
+	position := c.collectBatch(1).Cursor
+	dump, err := exec.CommandContext(t.Context(), pgDump, "--no-owner", c.url).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.CRM(t) // so that the server has the role, which belongs to no database
+	empty := storetest.Server(t)
+	address, err := empty.CreateDatabase(t.Context(), "restored", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { empty.DropDatabase(t.Context(), "restored") })
+	restore := exec.CommandContext(t.Context(), "psql", "-q", "-v", "ON_ERROR_STOP=1", address)
+	restore.Stdin = strings.NewReader(string(dump))
+	if out, err := restore.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	there := &crm{T: t, url: address}
+	there.conn = there.connect()
+	there.open(store.Config{})
+	if _, err := there.store.ParseCursor(position.String()); err == nil {
+		t.Error("a position of the old server is believed")
+	}
+	if n := there.logged(); n != 0 {
+		t.Errorf("%d rows of the old server's log are left", n)
+	}
+	there.sql("%s", insert(5, "after the restore"))
+	if got := there.titles(there.collect(1)); !reflect.DeepEqual(got, []string{"after the restore"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// frozen is a network path that stops carrying anything, without a word to
+// either end, as a firewall does that forgot a connection.
+type frozen struct {
+	listener net.Listener
+	target   string
+	mu       sync.Mutex
+	stopped  []chan struct{} // one for each connection; closed when it carries no more; guarded by mu
+}
+
+func newFrozen(t *testing.T, target string) *frozen {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &frozen{listener: l, target: target}
+	t.Cleanup(func() { l.Close(); f.freeze() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", target)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			stop := make(chan struct{})
+			f.mu.Lock()
+			f.stopped = append(f.stopped, stop)
+			f.mu.Unlock()
+			t.Cleanup(func() { in.Close(); out.Close() })
+			go carry(out, in, stop)
+			go carry(in, out, stop)
+		}
+	}()
+	return f
+}
+
+func carry(to io.WriteCloser, from io.Reader, stop chan struct{}) {
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		select {
+		case <-stop:
+			continue // swallowed
+		default:
+		}
+		if n > 0 {
+			to.Write(b[:n])
+		}
+		if err != nil {
+			to.Close()
+			return
+		}
+	}
+}
+
+// freeze silences the connections that are open now; new ones are carried.
+func (f *frozen) freeze() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, stop := range f.stopped {
+		close(stop)
+	}
+	f.stopped = nil
+}
+
+// A connection that is dead but open delivers no notification and no error;
+// the kernel would find out after a quarter of an hour.
+func TestHalfOpenConnection(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.CRM(t)}
+	c.conn = c.connect()
+	u, err := url.Parse(c.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := newFrozen(t, u.Host)
+	u.Host = path.listener.Addr().String()
+	c.open(store.Config{ListenURL: u.String()})
+	c.sql("%s", insert(5, "carried"))
+	c.collect(1)
+	path.freeze()
+	c.sql("%s", insert(5, "swallowed"))
+	if got := c.titles(c.collect(1)); !reflect.DeepEqual(got, []string{"swallowed"}) {
+		t.Errorf("got %v", got)
+	}
+	if n := c.metric("feed_reconnects_total", ""); n != 1 {
+		t.Errorf("%v reconnects", n)
+	}
+}
+
+// A statement-level trigger misses a row that is inserted straight into a
+// partition; also the partition may have its columns in another order.
+func TestPartitionedTable(t *testing.T) {
+	t.Parallel()
+	address := storetest.Database(t)
+	c := &crm{T: t, url: address}
+	c.conn = c.connect()
+	c.sql(`CREATE TABLE note (id bigint NOT NULL, recipient text, body text, made timestamptz NOT NULL DEFAULT now()) PARTITION BY RANGE (id);
+		CREATE TABLE low (made timestamptz NOT NULL DEFAULT now(), body text, recipient text, id bigint NOT NULL);
+		ALTER TABLE note ATTACH PARTITION low FOR VALUES FROM (0) TO (1000);
+		CREATE TABLE high PARTITION OF note FOR VALUES FROM (1000) TO (2000)`)
+	mapping := `CREATE OR REPLACE VIEW notification_gateway.feed AS SELECT id, recipient AS user_key, jsonb_build_object('title', body) AS data, made AS created_at, false AS is_read FROM public.note;
+		CREATE OR REPLACE VIEW notification_gateway.identity AS SELECT DISTINCT recipient AS subject, recipient AS user_key FROM public.note;`
+	if _, err := store.Migrate(t.Context(), address, store.MigrateOptions{Mapping: mapping}); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Attach(t.Context(), address, store.AttachOptions{Table: "note", UserColumn: "recipient", IDColumn: "id"}); err != nil {
+		t.Fatal(err)
+	}
+	c.open(store.Config{})
+	c.sql("BEGIN; INSERT INTO note (id, recipient, body) VALUES (1, 'a', 'parent'); INSERT INTO low (id, recipient, body) VALUES (2, 'b', 'low'); INSERT INTO high (id, recipient, body) VALUES (1001, 'c', 'high'); COMMIT")
+	c.sql("CREATE TABLE later PARTITION OF note FOR VALUES FROM (2000) TO (3000); INSERT INTO later (id, recipient, body) VALUES (2001, 'd', 'later')")
+	c.sql("ALTER TABLE note RENAME recipient TO owner; INSERT INTO low (id, owner, body) VALUES (3, 'e', 'renamed')")
+	var users []string
+	entries := c.collect(5)
+	for _, e := range entries {
+		users = append(users, e.UserKey)
+	}
+	if !reflect.DeepEqual(users, []string{"a", "b", "c", "d", "e"}) {
+		t.Errorf("recipients %v", users)
+	}
+	if got := c.titles(entries); !reflect.DeepEqual(got, []string{"parent", "low", "high", "later", "renamed"}) {
+		t.Errorf("got %v", got)
+	}
+}
