@@ -18,8 +18,8 @@ const (
 	eventError        = "error"
 )
 
-// event is one event of the stream, encoded: it goes out in one write and may
-// be shared by many streams, so nobody modifies bytes.
+// event is one event of the stream, encoded: it goes out in one write and is
+// shared by all streams that get it, so nobody modifies it.
 type event struct {
 	name     string
 	bytes    []byte
@@ -29,7 +29,7 @@ type event struct {
 // encode writes the fields of one event (WHATWG HTML, section 9.2.5, "Parsing
 // an event stream"). data must be one line; id empty leaves the field out;
 // retry is the reconnection time, zero leaves it out.
-func encode(id, name string, retry time.Duration, data []byte) event {
+func encode(id, name string, retry time.Duration, data []byte) *event {
 	b := make([]byte, 0, len(id)+len(name)+len(data)+48)
 	if id != "" {
 		b = append(append(append(b, "id: "...), id...), '\n')
@@ -39,10 +39,10 @@ func encode(id, name string, retry time.Duration, data []byte) event {
 		b = append(strconv.AppendInt(append(b, "retry: "...), retry.Milliseconds(), 10), '\n')
 	}
 	b = append(append(append(b, "data: "...), data...), "\n\n"...)
-	return event{name: name, bytes: b}
+	return &event{name: name, bytes: b}
 }
 
-func connectedEvent(id string, r store.Recipient, retry time.Duration) event {
+func connectedEvent(id string, r store.Recipient, retry time.Duration) *event {
 	user := []byte(r.UserKey)
 	if !r.Numeric {
 		user = quoted(r.UserKey)
@@ -53,7 +53,7 @@ func connectedEvent(id string, r store.Recipient, retry time.Duration) event {
 
 // notificationEvent is the row itself, or a reset where the row could not be
 // read.
-func notificationEvent(id string, n store.Notification) event {
+func notificationEvent(id string, n store.Notification) *event {
 	if n.Err != nil {
 		return resetEvent(id, "unreadable")
 	}
@@ -62,15 +62,15 @@ func notificationEvent(id string, n store.Notification) event {
 	return e
 }
 
-func pingEvent(id string, now time.Time) event {
+func pingEvent(id string, now time.Time) *event {
 	return encode(id, eventPing, 0, []byte(`{"timestamp":"`+now.UTC().Format(time.RFC3339)+`"}`))
 }
 
-func resetEvent(id, reason string) event {
+func resetEvent(id, reason string) *event {
 	return encode(id, eventReset, 0, []byte(`{"reason":`+string(quoted(reason))+`}`))
 }
 
-func errorEvent(code, message string, retry time.Duration) event {
+func errorEvent(code, message string, retry time.Duration) *event {
 	return encode("", eventError, retry, []byte(`{"code":`+string(quoted(code))+`,"message":`+string(quoted(message))+`}`))
 }
 

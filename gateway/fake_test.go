@@ -3,10 +3,12 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -138,6 +140,18 @@ type rig struct {
 
 func setup(t *testing.T, change func(*Config, *fakeVerifier)) *rig {
 	t.Helper()
+	return setupTransport(t, false, change)
+}
+
+// bothWays runs a test with each transport.
+func bothWays(t *testing.T, change func(*Config, *fakeVerifier), test func(r *rig)) {
+	for name, portable := range map[string]bool{"parked": false, "portable": true} {
+		t.Run(name, func(t *testing.T) { test(setupTransport(t, portable, change)) })
+	}
+}
+
+func setupTransport(t *testing.T, portable bool, change func(*Config, *fakeVerifier)) *rig {
+	t.Helper()
 	config := Config{
 		PathPrefix: "/api/notifications", PingInterval: time.Hour, CursorRefresh: time.Hour, MaxStreams: 1000, MaxStreamsPerUser: 20,
 		StreamBuffer: 1 << 16, ReplayLimit: 100, Drain: 100 * time.Millisecond, CookieName: "session", Logger: slog.New(slog.DiscardHandler),
@@ -148,7 +162,19 @@ func setup(t *testing.T, change func(*Config, *fakeVerifier)) *rig {
 	}
 	source := &fakeSource{known: map[string]int{}}
 	g := New(config, source, verifier, prometheus.NewRegistry())
-	server := httptest.NewServer(g.Handler())
+	server := httptest.NewUnstartedServer(g.Handler())
+	server.Config.ConnState = g.ConnState
+	if portable {
+		server.StartTLS() // whose connections cannot be parked
+	} else {
+		server.Start()
+	}
+	if g.lot != nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); g.lot.run(ctx) }()
+		t.Cleanup(func() { cancel(); <-done })
+	}
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
 	r := &rig{t, g, source, server}
@@ -156,11 +182,40 @@ func setup(t *testing.T, change func(*Config, *fakeVerifier)) *rig {
 	return r
 }
 
+// dial opens a connection whose bytes are written by hand.
+func (r *rig) dial() net.Conn {
+	r.Helper()
+	address := r.server.Listener.Addr().String()
+	var c net.Conn
+	var err error
+	if r.server.TLS != nil {
+		c, err = tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
+	} else {
+		c, err = net.Dial("tcp", address)
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { c.Close() })
+	return c
+}
+
 func (r *rig) deliver(b store.Batch) {
 	r.Helper()
 	if err := r.Deliver(context.Background(), b); err != nil {
 		r.Fatal(err)
 	}
+}
+
+// streamOf is a user's oldest stream.
+func (r *rig) streamOf(user string) *stream {
+	r.Helper()
+	r.hub.mu.Lock()
+	defer r.hub.mu.Unlock()
+	if len(r.hub.users[user]) == 0 {
+		r.Fatalf("user %s has no stream", user)
+	}
+	return r.hub.users[user][0]
 }
 
 // client reads one stream.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,16 +66,24 @@ type Gateway struct {
 	metrics  *metrics
 	hub      *hub
 	limiter  *limiter
+	lot      *lot // nil where connections cannot be parked
+	shakes   *handshakes
 }
 
 // New makes a gateway. It panics, as the registerer does, when its metrics are
 // registered twice.
 func New(config Config, source Source, verifier Verifier, registerer prometheus.Registerer) *Gateway {
 	m := newMetrics(registerer)
-	return &Gateway{
+	g := &Gateway{
 		config: config, source: source, verifier: verifier, metrics: m,
 		hub: newHub(config, source, m), limiter: newLimiter(config.ConnectsPerMinute, config.TrustedProxies),
+		shakes: newHandshakes(),
 	}
+	var err error
+	if g.lot, err = newLot(config.StreamBuffer, config.Logger, m.written, g.shakes.release); err != nil {
+		config.Logger.Warn("streams are not parked and cost more memory", "err", err)
+	}
+	return g
 }
 
 // Handler serves the public routes.
@@ -93,15 +103,35 @@ func (g *Gateway) Streams() int {
 	return g.hub.count
 }
 
-// Run sends pings and ends streams whose token has expired, until ctx ends. It
-// returns ctx's cause.
+// ConnState follows a server's connections, for http.Server.ConnState. It makes
+// the server accept no faster than requests are answered, see handshakes.
+func (g *Gateway) ConnState(c net.Conn, state http.ConnState) { g.shakes.follow(c, state) }
+
+// Run watches the parked connections, sends pings and ends streams whose token
+// has expired, until ctx ends; what is still parked is closed then. It returns
+// ctx's cause.
 func (g *Gateway) Run(ctx context.Context) error {
+	if g.lot == nil {
+		return g.runPings(ctx)
+	}
+	var pinging sync.WaitGroup
+	ctx, cancel := context.WithCancelCause(ctx)
+	pinging.Go(func() { g.runPings(ctx) })
+	err := g.lot.run(ctx)
+	cancel(err)
+	pinging.Wait()
+	return err
+}
+
+func (g *Gateway) runPings(ctx context.Context) error {
 	pings := time.NewTicker(g.hub.wheel.tick)
 	defer pings.Stop()
+	var memory settling
 	for {
 		select {
 		case now := <-pings.C:
 			g.hub.tick(now)
+			memory.tick(g.hub.changes())
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -134,13 +164,14 @@ func (g *Gateway) Drain(ctx context.Context) {
 				// Out of time: the rest is told at once.
 			}
 		}
-		g.hub.mu.Lock()
 		g.hub.end(s, endDraining)
-		g.hub.mu.Unlock()
 	}
 	select {
 	case <-g.hub.empty:
 	case <-ctx.Done():
+	}
+	if g.lot != nil {
+		g.lot.flushed(ctx)
 	}
 }
 

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 
@@ -186,7 +184,8 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodHead {
-		writeHead(w)
+		setHead(w.Header())
+		w.WriteHeader(http.StatusOK)
 		return
 	}
 	from, reset, refused := g.resume(query.lastEventID)
@@ -194,10 +193,12 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		g.answer(w, r, refused)
 		return
 	}
-	out := newQueue(g.config.StreamBuffer, g.written)
-	s := &stream{recipient: recipient, types: query.types, expires: identity.Expires, out: out}
+	s := &stream{recipient: recipient, types: query.types, out: g.transport(r)}
+	if !identity.Expires.IsZero() {
+		s.expires = identity.Expires.Unix()
+	}
 	unread := query.unread && from.IsZero() && reset == ""
-	at, refused := g.hub.register(s, from.IsZero() && !unread, func(at store.Cursor) []event {
+	at, refused := g.hub.register(s, from.IsZero() && !unread, func(at store.Cursor) []*event {
 		id := at.String()
 		switch {
 		case reset != "" || unread:
@@ -205,7 +206,7 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		case !from.IsZero():
 			id = from.String()
 		}
-		first := []event{connectedEvent(id, recipient, g.config.retry())}
+		first := []*event{connectedEvent(id, recipient, g.config.retry())}
 		if reset != "" {
 			g.metrics.resets.WithLabelValues(reset).Inc()
 			first = append(first, resetEvent(at.String(), reset))
@@ -216,26 +217,22 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		g.answer(w, r, refused)
 		return
 	}
-	defer g.hub.leave(s)
-	ctx, cancel := context.WithCancel(r.Context())
-	var replaying sync.WaitGroup
-	defer replaying.Wait()
-	defer cancel()
-	replay := func(err error) {
-		if err != nil && ctx.Err() == nil && !errors.Is(err, errStreamEnded) {
-			g.config.Logger.Error("replay failed", "err", err)
-			g.hub.fail(s)
-		}
-	}
+	var replay func(context.Context)
 	switch {
 	case unread:
-		replaying.Go(func() { replay(g.hub.unread(ctx, s, at)) })
+		replay = func(ctx context.Context) { g.replayed(ctx, s, g.hub.unread(ctx, s, at)) }
 	case !from.IsZero():
-		replaying.Go(func() { replay(g.hub.catchUp(ctx, s, from, at)) })
+		replay = func(ctx context.Context) { g.replayed(ctx, s, g.hub.catchUp(ctx, s, from, at)) }
 	}
-	writeHead(w)
-	if err := out.write(ctx, w); errors.Is(err, os.ErrDeadlineExceeded) {
-		g.hub.stuck(s)
+	setHead(w.Header())
+	s.out.Serve(w, r, replay, func(stuck bool) { g.hub.leave(s, stuck) })
+}
+
+// replayed ends a stream whose replay could not go on.
+func (g *Gateway) replayed(ctx context.Context, s *stream, err error) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, errStreamEnded) {
+		g.config.Logger.Error("replay failed", "err", err)
+		g.hub.fail(s)
 	}
 }
 
@@ -256,24 +253,10 @@ func (g *Gateway) resume(lastEventID string) (from store.Cursor, reset string, r
 	return from, "", nil
 }
 
-// writeHead answers 200 with what keeps proxies from buffering, compressing
-// and caching the stream.
-func writeHead(w http.ResponseWriter) {
-	h := w.Header()
+// setHead sets what keeps proxies from buffering, compressing and caching the
+// stream.
+func setHead(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
-	w.WriteHeader(http.StatusOK)
-}
-
-// written counts what a transport has written.
-func (g *Gateway) written(e event, n int, err error) {
-	g.metrics.bytesSent.Add(float64(n))
-	if err != nil {
-		return
-	}
-	g.metrics.eventsSent.WithLabelValues(e.name).Inc()
-	if !e.captured.IsZero() {
-		g.metrics.lag.Observe(max(0, time.Since(e.captured).Seconds()))
-	}
 }

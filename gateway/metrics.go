@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
@@ -11,9 +13,9 @@ import (
 type metrics struct {
 	streams      prometheus.Gauge
 	opened       prometheus.Counter
-	closed       *prometheus.CounterVec // reason: endings
-	authFailures *prometheus.CounterVec // reason: auth.Reasons and those of handler.go
-	eventsSent   *prometheus.CounterVec // event: the event types
+	closed       *prometheus.CounterVec        // reason: endings
+	authFailures *prometheus.CounterVec        // reason: auth.Reasons and those of handler.go
+	eventsSent   map[string]prometheus.Counter // by the label event: the event types
 	bytesSent    prometheus.Counter
 	lag          prometheus.Histogram
 	replayed     prometheus.Counter
@@ -34,7 +36,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		opened:       counter("streams_opened_total", "Event streams that were opened."),
 		closed:       vector("streams_closed_total", "Event streams that ended, by reason.", "reason"),
 		authFailures: vector("auth_failures_total", "Requests whose token or origin was refused, by reason.", "reason"),
-		eventsSent:   vector("events_sent_total", "Events written to streams, by type.", "event"),
+		eventsSent:   map[string]prometheus.Counter{},
 		bytesSent:    counter("bytes_sent_total", "Bytes of events written to streams."),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: ns, Name: "delivery_lag_seconds", Help: "From the capture of a row to its event written; live events only.",
@@ -44,15 +46,28 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		resets:   vector("resets_total", "Reset events, by reason.", "reason"),
 		slow:     counter("slow_consumers_total", "Streams that were ended because too much waited to be read."),
 	}
-	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, m.eventsSent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow)
+	sent := vector("events_sent_total", "Events written to streams, by type.", "event")
+	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, sent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow)
 	for _, reason := range endings() {
 		m.closed.WithLabelValues(reason)
 	}
 	for _, name := range []string{eventConnected, eventNotification, eventPing, eventReset, eventError} {
-		m.eventsSent.WithLabelValues(name)
+		m.eventsSent[name] = sent.WithLabelValues(name)
 	}
 	for _, reason := range auth.Reasons() {
 		m.authFailures.WithLabelValues(reason)
 	}
 	return m
+}
+
+// written counts what a transport has written.
+func (m *metrics) written(e *event, n int, err error) {
+	m.bytesSent.Add(float64(n))
+	if err != nil {
+		return
+	}
+	m.eventsSent[e.name].Inc()
+	if !e.captured.IsZero() {
+		m.lag.Observe(max(0, time.Since(e.captured).Seconds()))
+	}
 }

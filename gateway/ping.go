@@ -2,10 +2,12 @@ package gateway
 
 import (
 	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
 // wheel spreads the pings of all streams over the ping interval: one bucket is
-// due at each tick. A stream costs two integers, not a timer.
+// due at each tick. A stream costs two numbers, not a timer.
 type wheel struct {
 	tick    time.Duration
 	buckets [][]*stream
@@ -13,7 +15,10 @@ type wheel struct {
 	next    int // the bucket of the next stream
 }
 
-const maxTick = time.Second
+const (
+	maxTick   = time.Second
+	pingChunk = 64 // pings in a row, before notifications get their turn
+)
 
 func newWheel(interval time.Duration) wheel {
 	n := max(1, int((interval+maxTick-1)/maxTick))
@@ -25,9 +30,9 @@ func newWheel(interval time.Duration) wheel {
 
 // add puts s behind the bucket that is due next, in turn with the others.
 func (w *wheel) add(s *stream) {
-	s.bucket = w.next
+	s.bucket = int32(w.next)
 	w.next = (w.next + 1) % len(w.buckets)
-	s.slot = len(w.buckets[s.bucket])
+	s.slot = int32(len(w.buckets[s.bucket]))
 	w.buckets[s.bucket] = append(w.buckets[s.bucket], s)
 }
 
@@ -40,35 +45,61 @@ func (w *wheel) remove(s *stream) {
 	w.buckets[s.bucket] = b[:end]
 }
 
-// tick pings one bucket's streams and ends those whose token has expired.
+// turn returns the bucket that is due and moves on.
+func (w *wheel) turn() int {
+	due := w.due
+	w.due = (w.due + 1) % len(w.buckets)
+	return due
+}
+
+// tick ends the streams whose token has expired and pings one bucket's.
 func (h *hub) tick(now time.Time) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	for second, streams := range h.expiring {
-		if second > now.Unix() {
-			continue
-		}
-		for s := range streams {
-			h.end(s, endExpired)
-		}
+	expired := h.expiring.expired(now.Unix())
+	bucket := h.wheel.turn()
+	left := len(h.wheel.buckets[bucket])
+	h.mu.Unlock()
+	for _, s := range expired {
+		h.end(s, endExpired)
 	}
-	due := h.wheel.buckets[h.wheel.due]
-	h.wheel.due = (h.wheel.due + 1) % len(h.wheel.buckets)
-	if len(due) == 0 {
-		return
+	p := pings{now: now, plain: pingEvent("", now)}
+	for left > 0 {
+		left = h.ping(bucket, left, &p)
 	}
-	plain := pingEvent("", now)
-	moved := pingEvent(h.position.String(), now)
-	for i := len(due) - 1; i >= 0; i-- { // from the end: push may take one out
-		s := due[i]
+}
+
+// pings are the events of one tick, encoded once.
+type pings struct {
+	now   time.Time
+	plain *event
+	moved *event        // with the position at
+	at    *store.Cursor // nil before it is needed
+}
+
+// ping pings some streams of a bucket, of those below the index left, from the
+// end, and returns how many are left. Who leaves meanwhile is replaced by the
+// bucket's last, which has had its ping.
+func (h *hub) ping(bucket, left int, p *pings) int {
+	h.sending.Lock()
+	defer h.sending.Unlock()
+	h.mu.Lock()
+	all := h.wheel.buckets[bucket]
+	left = min(left, len(all))
+	first := max(0, left-pingChunk)
+	for _, s := range all[first:left] {
 		if !s.live {
 			continue // its replay is traffic enough, and its position is its own
 		}
-		if h.position.Moved(s.told, h.config.CursorRefresh) {
-			s.told = h.position
-			h.push(s, moved)
-		} else {
-			h.push(s, plain)
+		e := p.plain
+		if s.told != h.position && h.position.Moved(*s.told, h.config.CursorRefresh) {
+			if p.at != h.position {
+				p.at, p.moved = h.position, pingEvent(h.position.String(), p.now)
+			}
+			s.told, e = h.position, p.moved
 		}
+		h.deliveries = append(h.deliveries, delivery{s, e})
 	}
+	h.mu.Unlock()
+	h.send()
+	return first
 }

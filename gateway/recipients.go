@@ -77,13 +77,10 @@ func (h *hub) lookedUp(in func(subject string) bool) []store.Recipient {
 // streams of the same user go on.
 func (h *hub) revoke(r store.Recipient) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	ended := 0
-	for _, s := range slices.Clone(h.users[r.UserKey]) { // end takes it out
-		if s.recipient == r {
-			h.end(s, endRevoked)
-			ended++
-		}
+	streams := slices.DeleteFunc(slices.Clone(h.users[r.UserKey]), func(s *stream) bool { return s.recipient != r })
+	h.mu.Unlock()
+	for _, s := range streams {
+		h.end(s, endRevoked)
 	}
-	h.config.Logger.Info("streams of an inactive recipient revoked", slog.Int("streams", ended))
+	h.config.Logger.Info("streams of an inactive recipient revoked", slog.Int("streams", len(streams)))
 }

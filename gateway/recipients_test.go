@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -84,9 +85,11 @@ func TestInactiveRecipientsAreRevoked(t *testing.T) {
 // silent is a connection that takes everything.
 type silent struct{}
 
-func (silent) Send(event) bool               { return true }
-func (silent) Drained(context.Context) error { return nil }
-func (silent) End(event)                     {}
+func (silent) Send(*event) bool { return true }
+
+func (silent) Drained(context.Context) error                                               { return nil }
+func (silent) End(*event)                                                                  {}
+func (silent) Serve(http.ResponseWriter, *http.Request, func(context.Context), func(bool)) {}
 
 // All recipients at one moment would be a burst for the CRM's database; one
 // that is left out would stay for ever.
@@ -101,7 +104,7 @@ func TestRecipientChecksAreSpread(t *testing.T) {
 		for i := range users {
 			subject := strings.Repeat("x", i%7) + time.Duration(i).String()
 			s := &stream{recipient: store.Recipient{UserKey: subject, Subject: subject}, out: silent{}}
-			if _, refused := g.hub.register(s, true, func(store.Cursor) []event { return nil }); refused != nil {
+			if _, refused := g.hub.register(s, true, func(store.Cursor) []*event { return nil }); refused != nil {
 				t.Fatal(refused)
 			}
 		}

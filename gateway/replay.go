@@ -26,6 +26,9 @@ func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor) err
 			if !page.More {
 				break
 			}
+			if h.left(s) { // nobody reads the rest
+				return errStreamEnded
+			}
 			after = page.Next
 		}
 		var live bool
@@ -93,7 +96,7 @@ func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification
 }
 
 // send waits for the client instead of ending a slow one.
-func send(ctx context.Context, s *stream, e event) error {
+func send(ctx context.Context, s *stream, e *event) error {
 	for !s.out.Send(e) {
 		if err := s.out.Drained(ctx); err != nil {
 			return fmt.Errorf("wait for the client: %w", err)

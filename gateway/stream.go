@@ -1,26 +1,23 @@
 package gateway
 
-import (
-	"time"
-
-	"github.com/seed-64e334f9/notification-gateway/store"
-)
+import "github.com/seed-64e334f9/notification-gateway/store"
 
 // stream is one open event stream. It needs no goroutine of its own: the hub
 // pushes events, the transport sends them.
 type stream struct {
 	recipient store.Recipient
 	types     map[string]bool // notification types that are wanted; nil is all
-	expires   time.Time       // when the token does; zero never
+	expires   int64           // when the token does, in Unix seconds; zero never
 	out       transport
 
 	// guarded by hub.mu
-	live   bool         // gets batches as they come; else a replay is under way
-	dirty  bool         // a batch for this user came during the replay
-	gone   bool         // left the hub
-	told   store.Cursor // the position in the last id that was sent
-	bucket int          // place in the ping wheel
-	slot   int          // index in that bucket
+	live   bool          // gets batches as they come; else a replay is under way
+	dirty  bool          // a batch for this user came during the replay
+	gone   bool          // left the hub
+	told   *store.Cursor // the position in the last id that was sent; shared
+	bucket int32         // place in the ping wheel
+	slot   int32         // index in that bucket
+	due    int32         // index among the streams that expire
 }
 
 func (s *stream) wants(kind string) bool { return s.types == nil || s.types[kind] }

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"regexp"
 	"strings"
@@ -23,325 +22,344 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // Clients are written against these bytes: a change must be seen in review.
 func TestWireFormat(t *testing.T) {
-	r := setup(t, nil)
-	c := r.open("5", "")
-	raw := c.next().raw
-	b := r.source.add("5", "5")
-	r.source.rows[1].Data = []byte(`{"id":2,"title":"ü\n"}`)
-	r.deliver(b)
-	raw += c.next().raw + c.next().raw
-	r.hub.tick(time.Date(2024, 1, 10, 10, 30, 0, 5, time.UTC)) // first bucket
-	raw += c.next().raw
-	r.hub.mu.Lock()
-	r.hub.end(r.hub.users["5"][0], endDraining)
-	r.hub.mu.Unlock()
-	raw += c.next().raw
-	d := r.open("abc", "&last_event_id=nonsense")
-	raw += d.next().raw + d.next().raw
-	raw = regexp.MustCompile(`retry: \d{4}\n`).ReplaceAllString(raw, "retry: NNNN\n")
-	const golden = "testdata/wire.golden"
-	if *update {
-		if err := os.WriteFile(golden, []byte(raw), 0o644); err != nil {
-			t.Fatal(err)
+	bothWays(t, nil, func(r *rig) {
+		t := r.T
+		c := r.open("5", "")
+		raw := c.next().raw
+		b := r.source.add("5", "5")
+		r.source.rows[1].Data = []byte(`{"id":2,"title":"ü\n"}`)
+		r.deliver(b)
+		raw += c.next().raw + c.next().raw
+		r.hub.tick(time.Date(2024, 1, 10, 10, 30, 0, 5, time.UTC)) // first bucket
+		raw += c.next().raw
+		r.hub.end(r.streamOf("5"), endDraining)
+		raw += c.next().raw
+		d := r.open("abc", "&last_event_id=nonsense")
+		raw += d.next().raw + d.next().raw
+		raw = regexp.MustCompile(`retry: \d{4}\n`).ReplaceAllString(raw, "retry: NNNN\n")
+		const golden = "testdata/wire.golden"
+		if *update {
+			if err := os.WriteFile(golden, []byte(raw), 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil || raw != string(want) {
-		t.Errorf("the wire format differs (%v):\n%s", err, raw)
-	}
+		want, err := os.ReadFile(golden)
+		if err != nil || raw != string(want) {
+			t.Errorf("the wire format differs (%v):\n%s", err, raw)
+		}
+	})
 }
 
 // Every tab of a user gets everything, and nobody gets another's; with nobody
 // connected nothing is loaded at all.
 func TestFanOut(t *testing.T) {
-	r := setup(t, nil)
-	r.deliver(r.source.add("5", "6"))
-	if r.source.loads != 0 {
-		t.Errorf("%d rows were loaded for nobody", r.source.loads)
-	}
-	tabs := []*client{r.open("5", ""), r.open("5", ""), r.open("7", "")}
-	for _, c := range tabs {
-		c.expect("connected", "")
-	}
-	r.deliver(r.source.add("5", "6", "7", "5"))
-	for _, c := range tabs[:2] {
-		c.expect("notification", `{"id":4}`)
-		c.expect("notification", `{"id":7}`)
-	}
-	tabs[2].expect("notification", `{"id":6}`)
-	if r.source.loads != 3 {
-		t.Errorf("%d rows were loaded, want 3: once for each, none for who is away", r.source.loads)
-	}
+	bothWays(t, nil, func(r *rig) {
+		t := r.T
+		r.deliver(r.source.add("5", "6"))
+		if r.source.loads != 0 {
+			t.Errorf("%d rows were loaded for nobody", r.source.loads)
+		}
+		tabs := []*client{r.open("5", ""), r.open("5", ""), r.open("7", "")}
+		for _, c := range tabs {
+			c.expect("connected", "")
+		}
+		r.deliver(r.source.add("5", "6", "7", "5"))
+		for _, c := range tabs[:2] {
+			c.expect("notification", `{"id":4}`)
+			c.expect("notification", `{"id":7}`)
+		}
+		tabs[2].expect("notification", `{"id":6}`)
+		if r.source.loads != 3 {
+			t.Errorf("%d rows were loaded, want 3: once for each, none for who is away", r.source.loads)
+		}
+	})
 }
 
 // A client that breaks off inside a batch must get the rest of it again: only
 // the last event may carry the position after the batch.
 func TestOnlyTheLastEventOfABatchCarriesItsPosition(t *testing.T) {
-	r := setup(t, nil)
-	c := r.open("5", "")
-	before := c.expect("connected", "").id
-	b := r.source.add("5", "7", "5")
-	r.deliver(b)
-	if first := c.next(); first.id != before {
-		t.Errorf("the first carries %q, want the position before", first.id)
-	}
-	if last := c.next(); last.id != b.Cursor.String() {
-		t.Errorf("the last carries %q, want the batch's", last.id)
-	}
+	bothWays(t, nil, func(r *rig) {
+		t := r.T
+		c := r.open("5", "")
+		before := c.expect("connected", "").id
+		b := r.source.add("5", "7", "5")
+		r.deliver(b)
+		if first := c.next(); first.id != before {
+			t.Errorf("the first carries %q, want the position before", first.id)
+		}
+		if last := c.next(); last.id != b.Cursor.String() {
+			t.Errorf("the last carries %q, want the batch's", last.id)
+		}
+	})
 }
 
 // Between registering and going live rows must neither fall into a gap nor
 // stop a stream: random batches meet random reconnects.
 func TestResumeLosesNothing(t *testing.T) {
-	r := setup(t, func(c *Config, _ *fakeVerifier) { c.MaxStreamsPerUser = 1000 })
-	const total, clients = 400, 6
-	var running sync.WaitGroup
-	for i := range clients {
-		first := r.open("5", "")
-		last := first.expect("connected", "").id // from here on nothing may be missed
-		first.body.Close()
-		running.Go(func() {
-			random := rand.New(rand.NewPCG(1, uint64(i)))
-			seen := map[string]bool{}
-			for len(seen) < total {
-				c := r.open("5", "&last_event_id="+last)
-				for n := random.IntN(40); n > 0 && len(seen) < total; n-- {
-					e := c.next()
-					if e.event == "reset" || e.event == "error" {
-						t.Errorf("client %d got %s %s", i, e.event, e.data)
-						return
+	bothWays(t, func(c *Config, _ *fakeVerifier) { c.MaxStreamsPerUser = 1000 }, func(r *rig) {
+		t := r.T
+		const total, clients = 400, 6
+		var running sync.WaitGroup
+		for i := range clients {
+			first := r.open("5", "")
+			last := first.expect("connected", "").id // from here on nothing may be missed
+			first.body.Close()
+			running.Go(func() {
+				random := rand.New(rand.NewPCG(1, uint64(i)))
+				seen := map[string]bool{}
+				for len(seen) < total {
+					c := r.open("5", "&last_event_id="+last)
+					for n := random.IntN(40); n > 0 && len(seen) < total; n-- {
+						e := c.next()
+						if e.event == "reset" || e.event == "error" {
+							t.Errorf("client %d got %s %s", i, e.event, e.data)
+							return
+						}
+						if e.id != "" {
+							last = e.id
+						}
+						if e.event == "notification" {
+							seen[e.data] = true
+						}
 					}
-					if e.id != "" {
-						last = e.id
-					}
-					if e.event == "notification" {
-						seen[e.data] = true
-					}
+					c.body.Close()
 				}
-				c.body.Close()
-			}
-		})
-	}
-	random := rand.New(rand.NewPCG(2, 2))
-	for n := 0; n < total; {
-		users := []string{}
-		for range 1 + random.IntN(5) {
-			if random.IntN(2) == 0 && n < total {
-				users = append(users, "5")
-				n++
-			} else {
-				users = append(users, "7")
-			}
+			})
 		}
-		r.deliver(r.source.add(users...))
-	}
-	running.Wait()
+		random := rand.New(rand.NewPCG(2, 2))
+		for n := 0; n < total; {
+			users := []string{}
+			for range 1 + random.IntN(5) {
+				if random.IntN(2) == 0 && n < total {
+					users = append(users, "5")
+					n++
+				} else {
+					users = append(users, "7")
+				}
+			}
+			r.deliver(r.source.add(users...))
+		}
+		running.Wait()
+	})
 }
 
 // What comes while a replay is under way comes after it, once.
 func TestBatchesDuringAReplayComeAfterIt(t *testing.T) {
-	r := setup(t, nil)
-	c := r.open("5", "")
-	start := c.expect("connected", "").id
-	r.deliver(r.source.add("5"))
-	r.source.replayed = make(chan struct{})
-	d := r.open("5", "", "Last-Event-ID", start)
-	if got := d.expect("connected", "").id; got != start {
-		t.Errorf("connected carries %q before the replay, want the client's own %q", got, start)
-	}
-	r.deliver(r.source.add("5", "5"))
-	close(r.source.replayed)
-	for n := 2; n <= 4; n++ {
-		d.expect("notification", fmt.Sprintf(`{"id":%d}`, n))
-	}
-	r.deliver(r.source.add("5"))
-	d.expect("notification", `{"id":5}`)
+	bothWays(t, nil, func(r *rig) {
+		t := r.T
+		c := r.open("5", "")
+		start := c.expect("connected", "").id
+		r.deliver(r.source.add("5"))
+		r.source.replayed = make(chan struct{})
+		d := r.open("5", "", "Last-Event-ID", start)
+		if got := d.expect("connected", "").id; got != start {
+			t.Errorf("connected carries %q before the replay, want the client's own %q", got, start)
+		}
+		r.deliver(r.source.add("5", "5"))
+		close(r.source.replayed)
+		for n := 2; n <= 4; n++ {
+			d.expect("notification", fmt.Sprintf(`{"id":%d}`, n))
+		}
+		r.deliver(r.source.add("5"))
+		d.expect("notification", `{"id":5}`)
+	})
 }
 
 // A loss that is told once and then forgotten with the connection is a loss in
 // silence: until the reset has been read, the client holds a stale cursor.
 func TestReset(t *testing.T) {
-	r := setup(t, nil)
-	c := r.open("5", "&last_event_id=forged")
-	first := c.expect("connected", "").id
-	if _, known := r.source.known[first]; known || first == "" {
-		t.Errorf("connected carries %q, which proves that nothing was missed", first)
-	}
-	if second := c.expect("reset", `{"reason":"malformed"}`); second.id == "" || second.id == first {
-		t.Errorf("reset carries %q", second.id)
-	}
-	r.deliver(r.source.add("5"))
-	c.expect("notification", `{"id":2}`)
+	bothWays(t, nil, func(r *rig) {
+		t := r.T
+		c := r.open("5", "&last_event_id=forged")
+		first := c.expect("connected", "").id
+		if _, known := r.source.known[first]; known || first == "" {
+			t.Errorf("connected carries %q, which proves that nothing was missed", first)
+		}
+		if second := c.expect("reset", `{"reason":"malformed"}`); second.id == "" || second.id == first {
+			t.Errorf("reset carries %q", second.id)
+		}
+		r.deliver(r.source.add("5"))
+		c.expect("notification", `{"id":2}`)
+	})
 }
 
 // Unread notifications come first; the position only with the last of them.
 func TestUnread(t *testing.T) {
-	r := setup(t, nil)
-	r.source.unread = []store.Notification{{Type: "x", Data: []byte(`{"id":"a"}`)}, {Type: "x", Data: []byte(`{"id":"b"}`)}}
-	c := r.open("5", "&replay=unread")
-	c.expect("connected", "")
-	if a := c.expect("notification", `"a"`); a.id != "" {
-		t.Errorf("the first of two carries %q", a.id)
-	}
-	b := c.expect("notification", `"b"`)
-	if _, known := r.source.known[b.id]; !known {
-		t.Errorf("the last carries %q, no position", b.id)
-	}
-	d := r.open("5", "&replay=unread&last_event_id="+b.id) // the cursor wins
-	d.expect("connected", "")
-	r.deliver(r.source.add("5"))
-	d.expect("notification", `{"id":2}`)
-	r.source.unread = nil
-	e := r.open("7", "&replay=unread")
-	e.expect("connected", "")
-	if p := e.expect("ping", ""); p.id == "" {
-		t.Error("with nothing unread no event carried a position")
-	}
+	bothWays(t, nil, func(r *rig) {
+		t := r.T
+		r.source.unread = []store.Notification{{Type: "x", Data: []byte(`{"id":"a"}`)}, {Type: "x", Data: []byte(`{"id":"b"}`)}}
+		c := r.open("5", "&replay=unread")
+		c.expect("connected", "")
+		if a := c.expect("notification", `"a"`); a.id != "" {
+			t.Errorf("the first of two carries %q", a.id)
+		}
+		b := c.expect("notification", `"b"`)
+		if _, known := r.source.known[b.id]; !known {
+			t.Errorf("the last carries %q, no position", b.id)
+		}
+		d := r.open("5", "&replay=unread&last_event_id="+b.id) // the cursor wins
+		d.expect("connected", "")
+		r.deliver(r.source.add("5"))
+		d.expect("notification", `{"id":2}`)
+		r.source.unread = nil
+		e := r.open("7", "&replay=unread")
+		e.expect("connected", "")
+		if p := e.expect("ping", ""); p.id == "" {
+			t.Error("with nothing unread no event carried a position")
+		}
+	})
 }
 
 // types filters what is sent, not what is proven: a ping brings the position.
 func TestTypes(t *testing.T) {
-	r := setup(t, nil)
-	c := r.open("5", "&types=other,wanted")
-	c.expect("connected", "")
-	b := r.source.add("5", "5")
-	r.source.rows[1].Type = "wanted"
-	r.deliver(b)
-	if e := c.expect("notification", `{"id":2}`); e.id == b.Cursor.String() {
-		t.Error("the first of two carries the position after both")
-	}
-	r.hub.tick(time.Now())
-	if p := c.expect("ping", ""); p.id != b.Cursor.String() {
-		t.Errorf("the ping carries %q, want the moved position", p.id)
-	}
-	for range r.hub.wheel.buckets {
+	bothWays(t, nil, func(r *rig) {
+		t := r.T
+		c := r.open("5", "&types=other,wanted")
+		c.expect("connected", "")
+		b := r.source.add("5", "5")
+		r.source.rows[1].Type = "wanted"
+		r.deliver(b)
+		if e := c.expect("notification", `{"id":2}`); e.id == b.Cursor.String() {
+			t.Error("the first of two carries the position after both")
+		}
 		r.hub.tick(time.Now())
-	}
-	if p := c.expect("ping", ""); p.id != "" {
-		t.Errorf("a second ping carries %q though nothing moved", p.id)
-	}
+		if p := c.expect("ping", ""); p.id != b.Cursor.String() {
+			t.Errorf("the ping carries %q, want the moved position", p.id)
+		}
+		for range r.hub.wheel.buckets {
+			r.hub.tick(time.Now())
+		}
+		if p := c.expect("ping", ""); p.id != "" {
+			t.Errorf("a second ping carries %q though nothing moved", p.id)
+		}
+	})
 }
 
 // A row that cannot be read is told with a reset; one that is gone is not.
 func TestUnreadableRow(t *testing.T) {
-	r := setup(t, nil)
-	c := r.open("5", "")
-	c.expect("connected", "")
-	b := r.source.add("5", "5", "5")
-	r.source.rows[1].Data = nil
-	r.source.rows[2].Data, r.source.rows[2].Err = nil, errors.New("broken")
-	r.deliver(b)
-	c.expect("reset", `{"reason":"unreadable"}`)
-	c.expect("notification", `{"id":4}`)
+	bothWays(t, nil, func(r *rig) {
+		c := r.open("5", "")
+		c.expect("connected", "")
+		b := r.source.add("5", "5", "5")
+		r.source.rows[1].Data = nil
+		r.source.rows[2].Data, r.source.rows[2].Err = nil, errors.New("broken")
+		r.deliver(b)
+		c.expect("reset", `{"reason":"unreadable"}`)
+		c.expect("notification", `{"id":4}`)
+	})
 }
 
 // A batch that could not be loaded must change nothing, so that it can come
 // again.
 func TestDeliverFails(t *testing.T) {
-	r := setup(t, nil)
-	c := r.open("5", "")
-	c.expect("connected", "")
-	b := r.source.add("5")
-	r.source.err = errors.New("away")
-	if err := r.Deliver(t.Context(), b); err == nil {
-		t.Fatal("no error")
-	}
-	r.source.err = nil
-	r.deliver(b)
-	c.expect("notification", `{"id":2}`)
+	bothWays(t, nil, func(r *rig) {
+		t := r.T
+		c := r.open("5", "")
+		c.expect("connected", "")
+		b := r.source.add("5")
+		r.source.err = errors.New("away")
+		if err := r.Deliver(t.Context(), b); err == nil {
+			t.Fatal("no error")
+		}
+		r.source.err = nil
+		r.deliver(b)
+		c.expect("notification", `{"id":2}`)
+	})
 }
 
 // A client that does not read must cost its buffer and no more, and hold up
 // nobody.
 func TestSlowConsumer(t *testing.T) {
-	r := setup(t, func(c *Config, _ *fakeVerifier) { c.StreamBuffer = 1 << 20 })
-	conn, err := net.Dial("tcp", strings.TrimPrefix(r.server.URL, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprint(conn, "GET /api/notifications/stream/?token=5 HTTP/1.1\r\nHost: x\r\n\r\n")
-	one := make([]byte, 1)
-	if _, err := conn.Read(one); err != nil { // it is open; nothing more is read
-		t.Fatal(err)
-	}
-	other := r.open("5", "")
-	other.expect("connected", "")
-	large := []byte(`{"id":"` + strings.Repeat("x", 100_000) + `"}`)
-	for n := 0; testutil.ToFloat64(r.metrics.slow) == 0; n++ {
-		if n > 1000 {
-			t.Fatal("100 MB were taken for a client that does not read")
+	bothWays(t, func(c *Config, _ *fakeVerifier) { c.StreamBuffer = 1 << 20 }, func(r *rig) {
+		t := r.T
+		conn := r.dial()
+		fmt.Fprint(conn, "GET /api/notifications/stream/?token=5 HTTP/1.1\r\nHost: x\r\n\r\n")
+		one := make([]byte, 1)
+		if _, err := conn.Read(one); err != nil { // it is open; nothing more is read
+			t.Fatal(err)
 		}
-		b := r.source.add("5")
-		r.source.rows[len(r.source.rows)-1].Data = large
-		r.deliver(b)
-		other.expect("notification", "xxx")
-	}
-	if r.Streams() != 1 {
-		t.Errorf("%d streams are left, want the other one", r.Streams())
-	}
+		other := r.open("5", "")
+		other.expect("connected", "")
+		large := []byte(`{"id":"` + strings.Repeat("x", 100_000) + `"}`)
+		for n := 0; testutil.ToFloat64(r.metrics.slow) == 0; n++ {
+			if n > 1000 {
+				t.Fatal("100 MB were taken for a client that does not read")
+			}
+			b := r.source.add("5")
+			r.source.rows[len(r.source.rows)-1].Data = large
+			r.deliver(b)
+			other.expect("notification", "xxx")
+		}
+		if r.Streams() != 1 {
+			t.Errorf("%d streams are left, want the other one", r.Streams())
+		}
+	})
 }
 
 // The ends of a stream: each with its word, and then the end.
 func TestEndings(t *testing.T) {
 	expires := time.Now().Add(time.Hour)
-	r := setup(t, func(c *Config, v *fakeVerifier) { c.MaxStreamsPerUser, v.expires = 2, expires })
-	oldest := r.open("5", "")
-	oldest.expect("connected", "")
-	second := r.open("5", "")
-	second.expect("connected", "")
-	third := r.open("5", "")
-	third.expect("connected", "")
-	oldest.expect("error", `"code":"replaced"`)
-	oldest.expect("end", "")
-	r.hub.tick(expires.Add(-2 * time.Second))
-	r.deliver(store.Batch{Entries: []store.Entry{{UserKey: "7", Disconnect: "x"}}, Cursor: r.source.cursor(1)})
-	if r.Streams() != 2 {
-		t.Fatalf("%d streams are left, want 2", r.Streams())
-	}
-	r.deliver(store.Batch{Entries: []store.Entry{{UserKey: "5", Disconnect: "x"}}, Cursor: r.source.cursor(1)})
-	for _, c := range []*client{second, third} {
-		for e := c.next(); e.event != "error"; e = c.next() {
-			if e.event != "ping" {
-				t.Fatalf("got %s %s", e.event, e.data)
-			}
+	bothWays(t, func(c *Config, v *fakeVerifier) { c.MaxStreamsPerUser, v.expires = 2, expires }, func(r *rig) {
+		t := r.T
+		oldest := r.open("5", "")
+		oldest.expect("connected", "")
+		second := r.open("5", "")
+		second.expect("connected", "")
+		third := r.open("5", "")
+		third.expect("connected", "")
+		oldest.expect("error", `"code":"replaced"`)
+		oldest.expect("end", "")
+		r.hub.tick(expires.Add(-2 * time.Second))
+		r.deliver(store.Batch{Entries: []store.Entry{{UserKey: "7", Disconnect: "x"}}, Cursor: r.source.cursor(1)})
+		if r.Streams() != 2 {
+			t.Fatalf("%d streams are left, want 2", r.Streams())
 		}
-		c.expect("end", "")
-	}
-	last := r.open("5", "")
-	last.expect("connected", "")
-	r.hub.tick(expires.Add(time.Second))
-	last.expect("error", `"code":"token_expired"`)
-	last.expect("end", "")
-	if r.Streams() != 0 || len(r.hub.expiring) != 0 || len(r.hub.users) != 0 {
-		t.Errorf("something is left: %d streams, %d expiring, %d users", r.Streams(), len(r.hub.expiring), len(r.hub.users))
-	}
+		r.deliver(store.Batch{Entries: []store.Entry{{UserKey: "5", Disconnect: "x"}}, Cursor: r.source.cursor(1)})
+		for _, c := range []*client{second, third} {
+			for e := c.next(); e.event != "error"; e = c.next() {
+				if e.event != "ping" {
+					t.Fatalf("got %s %s", e.event, e.data)
+				}
+			}
+			c.expect("end", "")
+		}
+		last := r.open("5", "")
+		last.expect("connected", "")
+		r.hub.tick(expires.Add(time.Second))
+		last.expect("error", `"code":"token_expired"`)
+		last.expect("end", "")
+		if r.Streams() != 0 || len(r.hub.expiring) != 0 || len(r.hub.users) != 0 {
+			t.Errorf("something is left: %d streams, %d expiring, %d users", r.Streams(), len(r.hub.expiring), len(r.hub.users))
+		}
+	})
 }
 
 // A drain tells every stream, refuses new ones, and does not wait for who is
 // gone.
 func TestDrain(t *testing.T) {
-	r := setup(t, nil)
-	var all []*client
-	for i := range 5 {
-		c := r.open(fmt.Sprint(i), "")
-		c.expect("connected", "")
-		all = append(all, c)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	r.Drain(ctx)
-	for _, c := range all {
-		e := c.expect("error", `"code":"draining"`)
-		if !strings.Contains(e.raw, "retry: ") {
-			t.Errorf("no reconnection time in %q", e.raw)
+	bothWays(t, nil, func(r *rig) {
+		t := r.T
+		var all []*client
+		for i := range 5 {
+			c := r.open(fmt.Sprint(i), "")
+			c.expect("connected", "")
+			all = append(all, c)
 		}
-		c.expect("end", "")
-	}
-	if ctx.Err() != nil || r.Streams() != 0 {
-		t.Errorf("%v, %d streams left", ctx.Err(), r.Streams())
-	}
-	r.Drain(ctx) // again does nothing
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		r.Drain(ctx)
+		for _, c := range all {
+			e := c.expect("error", `"code":"draining"`)
+			if !strings.Contains(e.raw, "retry: ") {
+				t.Errorf("no reconnection time in %q", e.raw)
+			}
+			c.expect("end", "")
+		}
+		if ctx.Err() != nil || r.Streams() != 0 {
+			t.Errorf("%v, %d streams left", ctx.Err(), r.Streams())
+		}
+		r.Drain(ctx) // again does nothing
+	})
 }
 
 // Pings that all fall into one tick would be a storm each interval.
@@ -363,7 +381,7 @@ func TestWheelSpreads(t *testing.T) {
 			t.Errorf("bucket %d holds %d, the mean is %d", i, len(b), mean)
 		}
 		for slot, s := range b {
-			if s.slot != slot || s.bucket != i {
+			if int(s.slot) != slot || int(s.bucket) != i {
 				t.Fatalf("a stream in bucket %d slot %d believes %d %d", i, slot, s.bucket, s.slot)
 			}
 		}
@@ -373,15 +391,15 @@ func TestWheelSpreads(t *testing.T) {
 // An event larger than the whole buffer must come all the same, or its user
 // could never get past it.
 func TestQueueTakesAnEventLargerThanItself(t *testing.T) {
-	q := newQueue(10, func(event, int, error) {})
-	large := event{bytes: make([]byte, 100)}
+	q := newQueue(10, func(*event, int, error) {})
+	large := &event{bytes: make([]byte, 100)}
 	if !q.Send(large) {
 		t.Error("an empty queue refused it")
 	}
-	if q.Send(event{bytes: make([]byte, 1)}) {
+	if q.Send(&event{bytes: make([]byte, 1)}) {
 		t.Error("a full queue took more")
 	}
-	q.End(event{bytes: []byte("end")})
+	q.End(&event{bytes: []byte("end")})
 	if !q.Send(large) || len(q.waiting) != 2 {
 		t.Errorf("after the end %d events wait, want the two from before", len(q.waiting))
 	}

@@ -4,161 +4,46 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
 )
 
-// transport is how a stream's bytes leave. Send and End never block and may be
-// called under the hub's lock.
+// transport is how a stream's bytes leave. Which one a stream has depends on
+// its connection alone (see Gateway.transport); both keep the same promises.
+// Send and End never block. Events that were given before Serve go out with
+// the head.
 type transport interface {
-	// Send queues an event; false when more waits than the buffer holds.
-	Send(e event) bool
-	// Drained waits until everything that was queued has been written.
+	// Send takes an event; false when more waits than the buffer holds.
+	Send(e *event) bool
+	// Drained waits until everything that was taken has been written.
 	Drained(ctx context.Context) error
-	// End queues the last event and closes the connection after it.
-	End(e event)
+	// End takes the last event and closes the connection after it.
+	End(e *event)
+	// Serve answers 200 with w's header and lets events out from then on. It
+	// calls replay meanwhile (nil: nothing is replayed), and gone once when the
+	// connection is over: stuck says that the client took nothing for a whole
+	// write deadline. Serve may return long before. It is called once, by the
+	// request's goroutine.
+	Serve(w http.ResponseWriter, r *http.Request, replay func(context.Context), gone func(stuck bool))
 }
 
-// writeDeadline is how long one write to a client may take. A client that is
-// slower is gone or stuck: its connection is closed and it resumes.
+// writeDeadline is how long a client may take nothing while something waits
+// for it. It is gone or stuck then: its connection is closed and it resumes.
 const writeDeadline = 30 * time.Second
 
 var errStreamEnded = errors.New("the stream has ended")
 
-// queue is the portable transport: events wait here until the request's own
-// goroutine, in write, sends them through net/http.
-type queue struct {
-	limit   int                                // bytes that may wait
-	written func(e event, wrote int, at error) // tells the metrics; called by write's goroutine
-
-	mu      sync.Mutex
-	waiting []event         // guarded by mu
-	size    int             // bytes of waiting and of the event being written; guarded by mu
-	ended   bool            // nothing more is taken; guarded by mu
-	idle    []chan struct{} // closed when size is 0 or the writer is gone; guarded by mu
-	gone    bool            // the writer has returned; guarded by mu
-
-	wake chan struct{} // capacity 1: one pending wake is enough, the writer takes all
+// transport chooses how a request's stream leaves: parked where the connection
+// is plain TCP with HTTP/1.1, else through net/http.
+func (g *Gateway) transport(r *http.Request) transport {
+	if g.lot != nil && canPark(r) {
+		return g.lot.transport()
+	}
+	return newQueue(g.config.StreamBuffer, g.metrics.written)
 }
 
-func newQueue(limit int, written func(event, int, error)) *queue {
-	return &queue{limit: limit, written: written, wake: make(chan struct{}, 1)}
-}
-
-// Send queues e. An event larger than the whole buffer is taken when nothing
-// else waits: no client could ever get it otherwise.
-func (q *queue) Send(e event) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.ended || q.gone {
-		return true // it is over; the client resumes from its cursor
-	}
-	if q.size > 0 && q.size+len(e.bytes) > q.limit {
-		return false
-	}
-	q.push(e)
-	return true
-}
-
-// End queues e whatever waits, and takes nothing after it.
-func (q *queue) End(e event) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.ended || q.gone {
-		return
-	}
-	q.ended = true
-	q.push(e)
-}
-
-// push needs mu.
-func (q *queue) push(e event) {
-	q.waiting = append(q.waiting, e)
-	q.size += len(e.bytes)
-	select {
-	case q.wake <- struct{}{}:
-	default: // a wake is pending already
-	}
-}
-
-// Drained waits for the writer to have written everything.
-func (q *queue) Drained(ctx context.Context) error {
-	q.mu.Lock()
-	if q.gone {
-		q.mu.Unlock()
-		return errStreamEnded
-	}
-	if q.size == 0 {
-		q.mu.Unlock()
-		return nil
-	}
-	idle := make(chan struct{})
-	q.idle = append(q.idle, idle)
-	q.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// write sends what is queued, one event a write, until the stream has ended or
-// the client is gone (ctx). Its error is a failed write's, above all
-// os.ErrDeadlineExceeded.
-func (q *queue) write(ctx context.Context, w http.ResponseWriter) error {
-	defer q.leave()
-	rc := http.NewResponseController(w)
-	for {
-		q.mu.Lock()
-		batch, ended := q.waiting, q.ended
-		q.waiting = nil
-		q.mu.Unlock()
-		for _, e := range batch {
-			_ = rc.SetWriteDeadline(time.Now().Add(writeDeadline)) // not every transport has one
-			n, err := w.Write(e.bytes)
-			if err == nil {
-				err = rc.Flush()
-			}
-			_ = rc.SetWriteDeadline(time.Time{}) // HTTP/2 would end the stream at it, written or not
-			q.written(e, n, err)
-			if err != nil {
-				return err
-			}
-			q.wrote(len(e.bytes))
-		}
-		if ended {
-			return nil
-		}
-		select {
-		case <-q.wake:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-func (q *queue) wrote(n int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.size -= n
-	if q.size == 0 {
-		q.release()
-	}
-}
-
-func (q *queue) leave() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.gone = true
-	q.waiting = nil
-	q.release()
-}
-
-// release needs mu.
-func (q *queue) release() {
-	for _, c := range q.idle {
-		close(c)
-	}
-	q.idle = nil
+// canPark reports whether the connection can be taken over: over TLS the
+// bytes are not ours, and an HTTP/2 connection carries other streams too.
+func canPark(r *http.Request) bool {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(interface{ Network() string })
+	return r.TLS == nil && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && local != nil && local.Network() == "tcp"
 }

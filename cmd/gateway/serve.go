@@ -110,7 +110,12 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		Handler: gw.Handler(), ReadHeaderTimeout: headerDeadline, IdleTimeout: idleDeadline,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 		// OPTIONS * would be answered without our bounds.
-		DisableGeneralOptionsHandler: true, ConnState: keepFiles(openFileLimit()),
+		DisableGeneralOptionsHandler: true,
+	}
+	keep := keepFiles(openFileLimit())
+	public.ConnState = func(c net.Conn, state http.ConnState) {
+		keep(c, state)
+		gw.ConnState(c, state)
 	}
 	files := &reloader{logger: logger, files: c.watchSecrets(verifier)}
 	if c.TLSCert != "" {
