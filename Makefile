@@ -27,6 +27,7 @@ e2e: ## the real outside: Chromium, Node and Python clients, PgBouncer, a Postgr
 
 fuzz: ## every fuzz target for a few seconds
 	go test -run '^$$' -fuzz FuzzParseCursor -fuzztime 5s ./store
+	go test -run '^$$' -fuzz FuzzLine -fuzztime 5s ./store
 	go test -run '^$$' -fuzz FuzzExtract -fuzztime 5s ./auth
 	go test -run '^$$' -fuzz FuzzVerify -fuzztime 5s ./auth
 

@@ -92,7 +92,7 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 		}
 		e := notificationEvent(id, n)
 		for _, s := range h.users[n.UserKey] {
-			if !s.live || n.Err == nil && !s.wants(n.Type) {
+			if !s.live || !s.wants(n) {
 				continue
 			}
 			if id == after {

@@ -48,7 +48,7 @@ func (f *fakeSource) add(users ...string) store.Batch {
 	for _, user := range users {
 		n := len(f.rows) + 1
 		e := store.Entry{XID: uint64(n), UserKey: user, ItemID: fmt.Sprint(n), InsertedAt: time.Now()}
-		f.rows = append(f.rows, store.Notification{Entry: e, Type: "x", Data: fmt.Appendf(nil, `{"id":%d}`, n)})
+		f.rows = append(f.rows, store.Notification{Entry: e, Data: fmt.Appendf(nil, `{"id":%d}`, n)})
 		b.Entries = append(b.Entries, e)
 	}
 	b.Cursor = f.cursor(len(f.rows))

@@ -222,3 +222,24 @@ func TestParkedDescriptorsAreClosed(t *testing.T) {
 	}
 	r.until("descriptors are left", func() bool { return r.Streams() == 0 && open() <= before })
 }
+
+// A fan-out to many streams must cost no more memory than one to a single one:
+// each notification is encoded once, and shared.
+func TestFanOutAllocatesNothingForAStream(t *testing.T) {
+	allocations := func(streams int) float64 {
+		r := setup(t, func(c *Config, _ *fakeVerifier) { c.MaxStreamsPerUser = 1000 })
+		for range streams {
+			r.ask("5")
+		}
+		batch := r.source.add("5")
+		return testing.AllocsPerRun(50, func() {
+			if err := r.Deliver(t.Context(), batch); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	one, many := allocations(1), allocations(500)
+	if many > one+1 { // the list of deliveries has grown once
+		t.Errorf("%v allocations for 500 streams, %v for one", many, one)
+	}
+}

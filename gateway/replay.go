@@ -77,7 +77,7 @@ func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification
 		if !after[i].IsZero() {
 			proven = after[i]
 		}
-		if n.Err == nil && (n.Data == nil || !s.wants(n.Type)) {
+		if n.Err == nil && (n.Data == nil || !s.wants(n)) {
 			continue
 		}
 		if n.Err != nil {

@@ -20,7 +20,11 @@ type stream struct {
 	due    int32         // index among the streams that expire
 }
 
-func (s *stream) wants(kind string) bool { return s.types == nil || s.types[kind] }
+// wants reports whether the client asked for a row of this type. It is told of
+// a row that cannot be read in any case.
+func (s *stream) wants(n store.Notification) bool {
+	return s.types == nil || n.Err != nil || s.types[n.Type()]
+}
 
 // ending is how a stream ends: what the client is told and what the metric says.
 type ending struct {

@@ -187,7 +187,7 @@ func TestReset(t *testing.T) {
 func TestUnread(t *testing.T) {
 	bothWays(t, nil, func(r *rig) {
 		t := r.T
-		r.source.unread = []store.Notification{{Type: "x", Data: []byte(`{"id":"a"}`)}, {Type: "x", Data: []byte(`{"id":"b"}`)}}
+		r.source.unread = []store.Notification{{Data: []byte(`{"id":"a"}`)}, {Data: []byte(`{"id":"b"}`)}}
 		c := r.open("5", "&replay=unread")
 		c.expect("connected", "")
 		if a := c.expect("notification", `"a"`); a.id != "" {
@@ -217,9 +217,9 @@ func TestTypes(t *testing.T) {
 		c := r.open("5", "&types=other,wanted")
 		c.expect("connected", "")
 		b := r.source.add("5", "5")
-		r.source.rows[1].Type = "wanted"
+		r.source.rows[1].Data = []byte(`{"id":2,"notification_type":"wanted"}`)
 		r.deliver(b)
-		if e := c.expect("notification", `{"id":2}`); e.id == b.Cursor.String() {
+		if e := c.expect("notification", `{"id":2,`); e.id == b.Cursor.String() {
 			t.Error("the first of two carries the position after both")
 		}
 		r.hub.tick(time.Now())

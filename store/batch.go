@@ -32,7 +32,6 @@ type Batch struct {
 // told that something was missed (a reset).
 type Notification struct {
 	Entry
-	Type string // notification_type, empty when the row has none
 	Data []byte // one line of JSON, never a raw CR or LF; shared by all streams, never modified
 	Err  error
 }

@@ -169,15 +169,16 @@ func (d doctor) feed(ctx context.Context) (string, error) {
 }
 
 func (d doctor) sample(ctx context.Context) (string, error) {
-	var data *string
-	err := d.conn.QueryRow(ctx, "SELECT data::text FROM notification_gateway.feed LIMIT 1").Scan(&data)
+	var data []byte
+	var known *bool
+	err := d.conn.QueryRow(ctx, "SELECT "+dataColumns+" FROM notification_gateway.feed LIMIT 1").Scan(&data, &known)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "no notification yet to try", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	if _, _, err := parseData(data); err != nil {
+	if _, err := line(data, known != nil && *known); err != nil {
 		return "", err
 	}
 	return "a row loads", nil

@@ -1,21 +1,15 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-const (
-	loadDeadline    = 10 * time.Second
-	maxNotification = 4 << 20 // bytes of JSON; past it the recipient gets a reset instead
-)
+const loadDeadline = 10 * time.Second
 
 // Load brings the full rows of entries, same length and order, in one round
 // trip. Its error means that Postgres could not be asked, or that the view
@@ -29,21 +23,12 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	found, err := s.loadRows(ctx, server, entries)
+	out, err := s.loadRows(ctx, server, entries)
 	if err != nil && isRowError(err) {
 		return s.loadHalves(ctx, entries, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("load %d notifications: %w", len(entries), err)
-	}
-	out := make([]Notification, len(entries))
-	for i, e := range entries {
-		out[i] = Notification{Entry: e}
-		row, ok := found[e.ItemID]
-		if !ok || row.userKey != e.UserKey { // deleted, or somebody else's by now
-			continue
-		}
-		out[i].Type, out[i].Data, out[i].Err = row.kind, row.data, row.err
 	}
 	return out, nil
 }
@@ -70,66 +55,47 @@ func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error) ([
 	return append(left, right...), nil
 }
 
-type feedRow struct {
-	userKey string
-	kind    string
-	data    []byte
-	err     error
-}
+// dataColumns give the data as text, and whether Postgres has checked it.
+const dataColumns = "data::text, pg_typeof(data) IN ('json'::regtype, 'jsonb'::regtype)"
 
-func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry) (map[string]feedRow, error) {
+func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry) ([]Notification, error) {
+	out := make([]Notification, len(entries))
 	ids := make([]string, len(entries))
+	places := make(map[string][]int, len(entries)) // by item ID; rows come in any order
+	one := make([]int, len(entries))
 	for i, e := range entries {
-		ids[i] = e.ItemID
+		out[i].Entry, ids[i], one[i] = e, e.ItemID, i
+		if _, again := places[e.ItemID]; again {
+			places[e.ItemID] = append(places[e.ItemID], i)
+		} else {
+			places[e.ItemID] = one[i : i+1 : i+1]
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, loadDeadline)
 	defer cancel()
 	// The parameter is cast, never the column: an index on the column serves.
-	rows, err := s.query(ctx, "SELECT id::text, user_key::text, data::text FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+server.idType+"[])", ids)
+	rows, err := s.query(ctx, "SELECT id::text, user_key::text, "+dataColumns+" FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+server.idType+"[])", ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	found := make(map[string]feedRow, len(entries))
 	for rows.Next() {
-		var id string
-		var userKey, data *string
-		if err := rows.Scan(&id, &userKey, &data); err != nil {
-			return nil, err
-		}
-		if userKey == nil {
+		raw := rows.RawValues() // text; good until Next
+		if raw[1] == nil {
 			continue
 		}
-		row := feedRow{userKey: *userKey}
-		row.kind, row.data, row.err = parseData(data)
-		found[id] = row
+		data, err := line(raw[2], isTrue(raw[3]))
+		for _, i := range places[string(raw[0])] {
+			if out[i].UserKey == string(raw[1]) { // else it is somebody else's by now
+				out[i].Data, out[i].Err = data, err
+			}
+		}
 	}
-	return found, rows.Err()
+	return out, rows.Err()
 }
 
-// parseData turns what the view gave into one line of JSON.
-func parseData(text *string) (kind string, data []byte, err error) {
-	switch {
-	case text == nil:
-		return "", nil, errors.New("data is null")
-	case len(*text) > maxNotification:
-		return "", nil, fmt.Errorf("data has %d bytes, more than %d", len(*text), maxNotification)
-	}
-	raw := []byte(*text)
-	var known struct {
-		Type any `json:"notification_type"`
-	}
-	if err := json.Unmarshal(raw, &known); err != nil {
-		return "", nil, fmt.Errorf("data is no JSON object: %s", strings.SplitN(err.Error(), ":", 2)[0])
-	}
-	var line bytes.Buffer
-	line.Grow(len(raw))
-	if err := json.Compact(&line, raw); err != nil {
-		return "", nil, errors.New("data is no JSON")
-	}
-	kind, _ = known.Type.(string)
-	return kind, line.Bytes(), nil
-}
+// isTrue reads a boolean in the text or the binary format.
+func isTrue(raw []byte) bool { return len(raw) == 1 && (raw[0] == 't' || raw[0] == 1) }
 
 // isRowError reports whether a statement failed because of what it read, not
 // because of the server, the connection or the deadline: SQLSTATE classes 21

@@ -104,7 +104,7 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Notifi
 	}
 	ctx, cancel := context.WithTimeout(ctx, loadDeadline)
 	defer cancel()
-	rows, err := s.query(ctx, "SELECT id::text, created_at, data::text FROM notification_gateway.feed WHERE user_key = $1::text::"+server.keyType+
+	rows, err := s.query(ctx, "SELECT id::text, created_at, "+dataColumns+" FROM notification_gateway.feed WHERE user_key = $1::text::"+server.keyType+
 		" AND NOT is_read ORDER BY created_at, id LIMIT $2", userKey, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the unread: %w", err)
@@ -113,15 +113,16 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Notifi
 	var out []Notification
 	for rows.Next() {
 		n := Notification{Entry: Entry{UserKey: userKey}}
-		var data *string
+		var data []byte
+		var known *bool
 		var createdAt *time.Time
-		if err := rows.Scan(&n.ItemID, &createdAt, &data); err != nil {
+		if err := rows.Scan(&n.ItemID, &createdAt, &data, &known); err != nil {
 			return nil, fmt.Errorf("read the unread: %w", err)
 		}
 		if createdAt != nil {
 			n.InsertedAt = *createdAt
 		}
-		n.Type, n.Data, n.Err = parseData(data)
+		n.Data, n.Err = line(data, known != nil && *known)
 		out = append(out, n)
 	}
 	if err := rows.Err(); err != nil {
