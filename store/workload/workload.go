@@ -1,0 +1,186 @@
+// Package workload is the CRM's side as a load: sessions that insert
+// notifications as careless applications do (delays, savepoints, rollbacks,
+// bulk inserts, COPY), that survive whatever happens to the server, and that
+// remember what COMMIT acknowledged. It knows the CRM's table and nothing of
+// the gateway's objects, so that it can bear witness against them.
+package workload
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	connectTimeout   = 5 * time.Second
+	statementTimeout = 30 * time.Second // for one transaction without its own pauses, however the server is
+	backoffMin       = 50 * time.Millisecond
+	backoffMax       = time.Second
+	finishPause      = 20 * time.Millisecond
+)
+
+// Config is what a Workload needs.
+type Config struct {
+	URL     string        // Postgres
+	Table   string        // with the reference CRM's columns, named as SQL names it
+	Users   []int64       // recipients, who must exist; at least one
+	Writers int           // sessions that write at the same time
+	Rate    float64       // rows a second that all together may write; zero: no limit
+	Pause   time.Duration // the longest that a transaction stays open without doing anything
+}
+
+// Workload writes rows that bear a mark of its own, each with a number.
+type Workload struct {
+	config Config
+	pgx    *pgx.ConnConfig
+	table  string // quoted
+	marker string // what every title begins with
+	last   atomic.Int64
+
+	mu           sync.Mutex
+	acknowledged map[int64]time.Time // by number; guarded by mu
+	stats        Stats               // guarded by mu
+	next         time.Time           // when the rate allows the next row; guarded by mu
+}
+
+// Stats is what happened to the writers.
+type Stats struct {
+	Acknowledged int // rows whose COMMIT was acknowledged
+	RolledBack   int // rows that were taken back on purpose
+	Ambiguous    int // transactions whose COMMIT was not answered: the table says what became of them
+	Failures     int // sessions that broke
+}
+
+// Row is a row of this load as the CRM's table holds it.
+type Row struct{ ID, User, Number int64 }
+
+// New connects once and sees that the table takes rows for every user.
+func New(ctx context.Context, config Config) (*Workload, error) {
+	parsed, err := pgx.ParseConfig(config.URL)
+	if err != nil {
+		return nil, errors.New("the connection string cannot be parsed")
+	}
+	mark := "check-loss " + rand.Text()[:10]
+	parsed.ConnectTimeout = connectTimeout
+	parsed.DefaultQueryExecMode = pgx.QueryExecModeExec
+	parsed.RuntimeParams["application_name"] = mark
+	w := &Workload{config: config, pgx: parsed, marker: mark + " ", acknowledged: map[int64]time.Time{}}
+	conn, err := w.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close(conn)
+	if err := conn.QueryRow(ctx, "SELECT $1::text::regclass::text", config.Table).Scan(&w.table); err != nil {
+		return nil, fmt.Errorf("find the table %s: %w", config.Table, err)
+	}
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	defer tx.Rollback(ctx) //nolint:errcheck // these rows are only a try
+	if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
+		return nil, fmt.Errorf("check constraints at once: %w", err)
+	}
+	for _, user := range config.Users {
+		if _, err := w.insert(ctx, tx, []int64{user}, 1); err != nil {
+			return nil, fmt.Errorf("try a row for user %d: %w", user, err)
+		}
+	}
+	return w, nil
+}
+
+// Run writes until ctx ends: then every session finishes what it has begun.
+func (w *Workload) Run(ctx context.Context) {
+	var writing sync.WaitGroup
+	for range w.config.Writers {
+		writing.Go(func() { w.write(ctx) })
+	}
+	writing.Wait()
+}
+
+// Number returns the number of the row that has this title, if it is ours.
+func (w *Workload) Number(title string) (int64, bool) {
+	rest, ours := strings.CutPrefix(title, w.marker)
+	if !ours {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(rest, 10, 64)
+	return n, err == nil
+}
+
+// Acknowledged returns a copy of when COMMIT was acknowledged, by number.
+func (w *Workload) Acknowledged() map[int64]time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make(map[int64]time.Time, len(w.acknowledged))
+	for number, at := range w.acknowledged {
+		all[number] = at
+	}
+	return all
+}
+
+// Stats returns what happened so far.
+func (w *Workload) Stats() Stats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stats
+}
+
+func (w *Workload) count(f func(*Stats)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f(&w.stats)
+}
+
+// acknowledge notes what a COMMIT that has just been answered brought.
+func (w *Workload) acknowledge(numbers []int64) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range numbers {
+		w.acknowledged[n] = now
+	}
+	w.stats.Acknowledged += len(numbers)
+}
+
+func (w *Workload) connect(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, w.pgx)
+	var refused *pgconn.ConnectError
+	if errors.As(err, &refused) { // whose text shows user and host
+		err = refused.Unwrap()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", err)
+	}
+	return conn, nil
+}
+
+func (w *Workload) close(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn.Close(ctx) //nolint:errcheck // it may be dead already
+}
+
+// sleep returns early, with false, when ctx ends.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
