@@ -14,15 +14,15 @@ help: ## list the targets
 demo: ## everything up to a page with live notifications at http://127.0.0.1:8080/
 	@go build -o bin/demo ./cmd/demo && exec bin/demo
 
-build: ## bin/gateway
-	go build -trimpath -o bin/gateway ./cmd/gateway
+build: ## bin/gateway and bin/bench
+	go build -trimpath -o bin/ ./cmd/gateway ./cmd/bench
 
 test: ## all tests that need nothing but Go and a Postgres, which they find or fetch
 	go test -race ./...
 
 e2e: ## the real outside: Chromium, Node and Python clients, PgBouncer, a Postgres container
 	.ci/install
-	go test -race -count=1 -tags e2e -run E2E ./cmd/demo ./cmd/gateway
+	go test -race -count=1 -tags e2e -run E2E ./cmd/bench ./cmd/demo ./cmd/gateway
 	.ci/container-test
 
 fuzz: ## every fuzz target for a few seconds
@@ -30,6 +30,7 @@ fuzz: ## every fuzz target for a few seconds
 	go test -run '^$$' -fuzz FuzzLine -fuzztime 5s ./store
 	go test -run '^$$' -fuzz FuzzExtract -fuzztime 5s ./auth
 	go test -run '^$$' -fuzz FuzzVerify -fuzztime 5s ./auth
+	go test -run '^$$' -fuzz FuzzEventStream -fuzztime 5s ./cmd/bench
 
 format: ## rewrite the sources as gofumpt has them
 	$(GOFUMPT) -w .

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store/workload"
+)
+
+const (
+	gatewaySessions = "notification_gateway" // application_name of the gateway's connections
+	startDeadline   = 30 * time.Second       // for every client's first connection
+	headerTimeout   = 10 * time.Second       // for a gateway's answer
+	retryPause      = 200 * time.Millisecond // between two tries at a Postgres that is away
+	progressEvery   = time.Second
+)
+
+// checkLoss writes as a CRM does while clients hop between gateways, and holds
+// what they received against the CRM's own table. It shares no code with what
+// it checks: no cursor, no feed, and a reader of event streams of its own.
+func checkLoss(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, err := parseCheckLoss(args, stdout)
+	if err != nil {
+		return err
+	}
+	load, err := workload.New(ctx, o.load)
+	if err != nil {
+		return err
+	}
+	r := newLossRun(o, load, slog.New(slog.NewTextHandler(stderr, nil)))
+	report, err := r.run(ctx)
+	if err != nil {
+		return err
+	}
+	if err := report.write(stdout, o.json); err != nil {
+		return err
+	}
+	if err := report.verdict(o.maxResets); err != nil {
+		return err // and the rows stay, to be looked at
+	}
+	if o.keep {
+		return nil
+	}
+	return load.Remove(ctx)
+}
+
+// lossRun is one run of the checker.
+type lossRun struct {
+	options lossOptions
+	load    *workload.Workload
+	log     *slog.Logger
+	clients []*client
+	changed chan struct{} // capacity 1: some client has something new
+
+	terminated atomic.Int64
+}
+
+func newLossRun(o lossOptions, load *workload.Workload, log *slog.Logger) *lossRun {
+	r := &lossRun{options: o, load: load, log: log, changed: make(chan struct{}, 1)}
+	connections := &http.Client{Transport: &http.Transport{
+		ResponseHeaderTimeout: headerTimeout, DisableCompression: true, DisableKeepAlives: true, // a hop is a new connection
+	}}
+	for _, who := range o.recipients {
+		for n := range o.clients {
+			r.clients = append(r.clients, &client{
+				name: fmt.Sprintf("client %d of user %d", n+1, who.user), user: who.user, token: who.token,
+				addresses: o.gateways, hop: o.hop, http: connections,
+				number: load.Number, reload: load.Rows, changed: r.changed, received: map[int64]receipt{},
+			})
+		}
+	}
+	return r
+}
+
+// run connects the clients, writes, waits for stragglers and compares.
+func (r *lossRun) run(ctx context.Context) (*lossReport, error) {
+	running, stop := context.WithCancelCause(ctx)
+	var parts sync.WaitGroup
+	end := func() { stop(nil); parts.Wait() }
+	defer end()
+	for _, c := range r.clients {
+		parts.Go(func() {
+			if err := c.run(running); err != nil {
+				stop(err)
+			}
+		})
+	}
+	if err := r.awaitClients(running); err != nil {
+		return nil, err
+	}
+	parts.Go(func() { r.progress(running) })
+	writing, cancel := context.WithTimeout(running, r.options.duration)
+	defer cancel()
+	if r.options.terminate > 0 {
+		parts.Go(func() {
+			if err := r.terminate(writing); err != nil {
+				stop(err)
+			}
+		})
+	}
+	r.load.Run(writing)
+	if running.Err() != nil {
+		return nil, context.Cause(running)
+	}
+	table, err := r.table(running)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.settle(running, table); err != nil {
+		return nil, err
+	}
+	end()
+	report := compare(table, r.load.Acknowledged(), r.clients)
+	stats := r.load.Stats()
+	report.Ambiguous, report.Broken, report.Terminated = stats.Ambiguous, stats.Failures, int(r.terminated.Load())
+	return report, nil
+}
+
+// awaitClients waits until every client has a position: from then on all of
+// its user's rows are owed to it.
+func (r *lossRun) awaitClients(ctx context.Context) error {
+	deadline := time.NewTimer(startDeadline)
+	defer deadline.Stop()
+	for {
+		ready := 0
+		for _, c := range r.clients {
+			if c.counted().Ready {
+				ready++
+			}
+		}
+		if ready == len(r.clients) {
+			return nil
+		}
+		select {
+		case <-r.changed:
+		case <-deadline.C:
+			return fmt.Errorf("only %d of %d clients could connect and were given an id", ready, len(r.clients))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// table reads what the CRM's table holds in the end, once Postgres is there.
+func (r *lossRun) table(ctx context.Context) ([]workload.Row, error) {
+	deadline := time.Now().Add(r.options.settle)
+	for {
+		err := r.load.Finish(ctx)
+		if err == nil {
+			var rows []workload.Row
+			if rows, err = r.load.Rows(ctx, 0); err == nil {
+				return rows, nil
+			}
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return nil, errors.Join(context.Cause(ctx), err)
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// settle waits until every client has every row of its user, or until nothing
+// has come for the settle time.
+func (r *lossRun) settle(ctx context.Context, table []workload.Row) error {
+	owed := map[int64][]int64{} // numbers by user
+	for _, row := range table {
+		owed[row.User] = append(owed[row.User], row.Number)
+	}
+	for _, c := range r.clients {
+		c.expect(owed[c.user])
+	}
+	patience := time.NewTimer(r.options.settle)
+	defer patience.Stop()
+	for before := -1; ; {
+		left := 0
+		for _, c := range r.clients {
+			left += c.outstanding()
+		}
+		if left == 0 {
+			return nil
+		}
+		if left != before {
+			patience.Reset(r.options.settle)
+			before = left
+		}
+		select {
+		case <-r.changed:
+		case <-patience.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// terminate ends server sessions, the gateways' and our own, again and again.
+// Only a Postgres that forbids it is an error.
+func (r *lossRun) terminate(ctx context.Context) error {
+	for tick := time.NewTicker(r.options.terminate); ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return nil
+		}
+		n, err := r.load.Terminate(ctx, gatewaySessions)
+		r.terminated.Add(int64(n))
+		if errors.Is(err, workload.ErrForbidden) {
+			return fmt.Errorf("--terminate-backends: %w", err)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.log.Info("terminate failed", "err", err)
+		}
+	}
+}
+
+// progress says once a second how far it is.
+func (r *lossRun) progress(ctx context.Context) {
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for began := time.Now(); ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		var all tally
+		left := 0
+		for _, c := range r.clients {
+			t := c.counted()
+			all.Received, all.Connects, all.Resets = all.Received+t.Received, all.Connects+t.Connects, all.Resets+t.Resets
+			left += c.outstanding()
+		}
+		stats := r.load.Stats()
+		r.log.Info("progress", "after", time.Since(began).Round(time.Second), "acknowledged", stats.Acknowledged, "received", all.Received,
+			"outstanding", left, "connects", all.Connects, "resets", all.Resets, "broken_sessions", stats.Failures, "terminated", r.terminated.Load())
+	}
+}
