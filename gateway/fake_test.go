@@ -31,6 +31,7 @@ type fakeSource struct {
 	unread   []store.Notification // guarded by mu
 	loads    int                  // rows loaded; guarded by mu
 	replayed chan struct{}        // when not nil, Replay waits for it
+	given    chan struct{}        // closed when such a wait was given up
 	err      error                // guarded by mu
 }
 
@@ -86,6 +87,9 @@ func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.
 		select {
 		case <-f.replayed:
 		case <-ctx.Done():
+			if f.given != nil {
+				close(f.given)
+			}
 			return store.Page{}, ctx.Err()
 		}
 	}

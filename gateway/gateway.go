@@ -154,15 +154,15 @@ func (g *Gateway) Drain(ctx context.Context) {
 	if len(streams) > 0 {
 		pace = min(pace, time.Duration(float64(g.config.Drain)*drainShare)/time.Duration(len(streams)))
 	}
-	tick := time.NewTicker(max(pace, time.Microsecond))
-	defer tick.Stop()
+	began := time.Now()
 	for i, s := range streams {
-		if i > 0 {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				// Out of time: the rest is told at once.
-			}
+		// By the clock, not by ticks: those that a busy process misses would
+		// leave many streams for the end.
+		pause := time.NewTimer(time.Until(began.Add(time.Duration(i) * pace)))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop() // Out of time: the rest is told at once.
 		}
 		g.hub.end(s, endDraining)
 	}

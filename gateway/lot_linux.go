@@ -33,6 +33,7 @@ type lot struct {
 	mu      sync.Mutex
 	parked  []*parked            // by descriptor; guarded by mu
 	waiting map[*parked]struct{} // those with a backlog or a deadline; guarded by mu
+	replays map[*parked]func()   // ends a replay that is under way; guarded by mu
 	closed  bool                 // guarded by mu
 }
 
@@ -53,7 +54,7 @@ func newLot(limit int, logger *slog.Logger, written func(*event, int, error), se
 	}
 	return &lot{
 		limit: limit, logger: logger, written: written, served: served,
-		fd: fd, epoll: os.NewFile(uintptr(fd), "epoll"), waiting: map[*parked]struct{}{},
+		fd: fd, epoll: os.NewFile(uintptr(fd), "epoll"), waiting: map[*parked]struct{}{}, replays: map[*parked]func(){},
 	}, nil
 }
 
@@ -151,6 +152,7 @@ func (l *lot) remove(p *parked, stuck bool) {
 	p.fd, p.state, p.gone, p.backlog = -1, parkedClosed, nil, nil
 	unix.Close(fd) //nolint:errcheck // it leaves epoll too; nothing can be done about an error
 	p.mu.Unlock()
+	l.replayed(p)
 	if b != nil {
 		for _, c := range b.idle {
 			close(c)
@@ -170,6 +172,24 @@ func (l *lot) settled(p *parked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.waiting, p)
+}
+
+// replaying notes how p's replay is ended when its stream is over first, and
+// replayed forgets it, ended.
+func (l *lot) replaying(p *parked, cancel func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.replays[p] = cancel
+}
+
+func (l *lot) replayed(p *parked) {
+	l.mu.Lock()
+	cancel := l.replays[p]
+	delete(l.replays, p)
+	l.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
 }
 
 func (l *lot) awaited() []*parked {

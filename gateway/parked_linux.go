@@ -134,6 +134,13 @@ func (p *parked) Serve(w http.ResponseWriter, r *http.Request, replay func(conte
 	if conn != nil {
 		defer p.lot.served(conn)
 	}
+	ctx := r.Context()
+	if replay != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		p.lot.replaying(p, cancel)
+		defer p.lot.replayed(p)
+	}
 	if err == nil {
 		err = p.park(fd, responseHead(w.Header()), gone)
 	}
@@ -143,7 +150,7 @@ func (p *parked) Serve(w http.ResponseWriter, r *http.Request, replay func(conte
 		return
 	}
 	if replay != nil {
-		replay(r.Context())
+		replay(ctx)
 	}
 }
 
@@ -258,6 +265,7 @@ func (p *parked) flush() {
 func (p *parked) finish() {
 	p.state, p.backlog = parkedEnded, &backlog{since: time.Now()}
 	p.watch(0)
+	p.lot.replayed(p)
 	unix.Shutdown(p.fd, unix.SHUT_WR) //nolint:errcheck // then it is broken, and the lot will hear of it
 	p.lot.await(p)
 }

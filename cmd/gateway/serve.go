@@ -24,7 +24,7 @@ const (
 	headerDeadline = 10 * time.Second // a client that sends its header slower than this is cut off
 	idleDeadline   = 60 * time.Second // between two requests of one connection, which a proxy keeps
 	maxHeader      = 16 << 10         // bytes, with the query: a token of 8 KiB, a cursor of 1.4 KB and a browser's own
-	stopDeadline   = 5 * time.Second  // after the drain, for requests still under way
+	stopDeadline   = 5 * time.Second  // for requests still under way when a part has failed
 )
 
 // serve runs the gateway until ctx ends, then drains.
@@ -103,7 +103,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 	gw := gateway.New(gateway.Config{
 		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, CursorRefresh: min(time.Hour, c.Retention/4), MaxStreams: c.MaxStreams,
 		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit,
-		Drain: c.Drain, AllowedOrigins: c.AllowedOrigins, CookieName: c.Cookie, CookieInsecure: c.CookieInsecure,
+		Drain: c.Drain - notice(c.Drain), AllowedOrigins: c.AllowedOrigins, CookieName: c.Cookie, CookieInsecure: c.CookieInsecure,
 		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger,
 	}, source{st, directory}, verifier, registry)
 	public := &http.Server{
@@ -178,12 +178,14 @@ func (s *service) run(ctx context.Context) error {
 	s.logger.Info("listening", "addr", listener.Addr().String(), "tls", s.config.TLSCert != "")
 	s.logger.Info("admin listening", "addr", adminListener.Addr().String())
 
+	var end time.Time
 	select {
 	case err = <-failed:
+		end = time.Now().Add(stopDeadline)
 	case <-ctx.Done():
-		s.drain(parts)
+		end = s.drain(parts)
 	}
-	ending, cancel := context.WithTimeout(parts, stopDeadline)
+	ending, cancel := context.WithDeadline(parts, end)
 	defer cancel()
 	if e := s.public.Shutdown(ending); e != nil {
 		s.public.Close() //nolint:errcheck // nothing more can be done for those requests
@@ -193,12 +195,4 @@ func (s *service) run(ctx context.Context) error {
 	running.Wait()
 	s.logger.Info("stopped")
 	return err
-}
-
-func (s *service) drain(ctx context.Context) {
-	s.logger.Info("draining", "streams", s.gateway.Streams(), "within", s.config.Drain.String())
-	close(s.draining)
-	ctx, cancel := context.WithTimeout(ctx, s.config.Drain)
-	defer cancel()
-	s.gateway.Drain(ctx)
 }
