@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-	"os/exec"
 	"reflect"
 	"runtime"
 	"slices"
@@ -213,49 +212,6 @@ func TestStandbyIsRefused(t *testing.T) {
 	c.next() // the feed has polled
 	c.sql("%s", insert(5, "promoted"))
 	if got := c.titles(c.collect(1)); !reflect.DeepEqual(got, []string{"promoted"}) {
-		t.Errorf("got %v", got)
-	}
-}
-
-// A restored dump brings the log with transaction IDs of another server, which
-// mean nothing there: rows that the restored log calls seen would be hidden.
-func TestRestoredDump(t *testing.T) {
-	t.Parallel()
-	pgDump, err := exec.LookPath("pg_dump")
-	if err != nil {
-		t.Skip("pg_dump is not installed")
-	}
-	c, _ := own(t)
-	c.open(store.Config{})
-	c.sql("%s", insert(5, "before the dump"))
-	position := c.collectBatch(1).Cursor
-	dump, err := exec.CommandContext(t.Context(), pgDump, "--no-owner", c.url).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	storetest.CRM(t) // so that the server has the role, which belongs to no database
-	empty := storetest.Server(t)
-	address, err := empty.CreateDatabase(t.Context(), "restored", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { empty.DropDatabase(t.Context(), "restored") })
-	restore := exec.CommandContext(t.Context(), "psql", "-q", "-v", "ON_ERROR_STOP=1", address)
-	restore.Stdin = strings.NewReader(string(dump))
-	if out, err := restore.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	there := &crm{T: t, url: address}
-	there.conn = there.connect()
-	there.open(store.Config{})
-	if _, err := there.store.ParseCursor(position.String()); err == nil {
-		t.Error("a position of the old server is believed")
-	}
-	if n := there.logged(); n != 0 {
-		t.Errorf("%d rows of the old server's log are left", n)
-	}
-	there.sql("%s", insert(5, "after the restore"))
-	if got := there.titles(there.collect(1)); !reflect.DeepEqual(got, []string{"after the restore"}) {
 		t.Errorf("got %v", got)
 	}
 }
