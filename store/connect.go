@@ -53,15 +53,22 @@ func mode(direct bool) pgx.QueryExecMode {
 }
 
 func (s *Store) query(ctx context.Context, statement string, args ...any) (pgx.Rows, error) {
-	return s.pool.Query(ctx, statement, append([]any{mode(s.direct.Load())}, args...)...)
+	rows, err := s.pool.Query(ctx, statement, append([]any{mode(s.direct.Load())}, args...)...)
+	return rows, connectCause(err)
 }
 
 func (s *Store) queryRow(ctx context.Context, statement string, args ...any) pgx.Row {
-	return s.pool.QueryRow(ctx, statement, append([]any{mode(s.direct.Load())}, args...)...)
+	return row{s.pool.QueryRow(ctx, statement, append([]any{mode(s.direct.Load())}, args...)...)}
 }
 
+// row is a pgx.Row whose error may be logged.
+type row struct{ pgx.Row }
+
+func (r row) Scan(into ...any) error { return connectCause(r.Row.Scan(into...)) }
+
 func (s *Store) exec(ctx context.Context, statement string, args ...any) (pgconn.CommandTag, error) {
-	return s.pool.Exec(ctx, statement, append([]any{mode(s.direct.Load())}, args...)...)
+	tag, err := s.pool.Exec(ctx, statement, append([]any{mode(s.direct.Load())}, args...)...)
+	return tag, connectCause(err)
 }
 
 // connect opens one connection for an administrator's command.
@@ -81,11 +88,9 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 // connectCause drops the user, host and database that pgx puts in front of
 // the reason: a log shows the reason, never the connection string.
 func connectCause(err error) error {
-	var ce interface{ Unwrap() error }
-	if errors.As(err, &ce) {
-		if cause := ce.Unwrap(); cause != nil {
-			return cause
-		}
+	var refused *pgconn.ConnectError
+	if errors.As(err, &refused) {
+		return refused.Unwrap()
 	}
 	return err
 }
