@@ -150,7 +150,8 @@ func (r *lossRun) awaitClients(ctx context.Context) error {
 
 // table reads what the CRM's table holds in the end, once Postgres is there.
 func (r *lossRun) table(ctx context.Context) ([]workload.Row, error) {
-	deadline := time.Now().Add(r.options.settle)
+	ctx, cancel := context.WithTimeout(ctx, r.options.settle)
+	defer cancel()
 	for {
 		err := r.load.Finish(ctx)
 		if err == nil {
@@ -159,8 +160,8 @@ func (r *lossRun) table(ctx context.Context) ([]workload.Row, error) {
 				return rows, nil
 			}
 		}
-		if ctx.Err() != nil || time.Now().After(deadline) {
-			return nil, errors.Join(context.Cause(ctx), err)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 		select {
 		case <-time.After(retryPause):

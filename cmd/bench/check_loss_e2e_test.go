@@ -23,17 +23,18 @@ import (
 
 const waitFor = 30 * time.Second // for one thing to happen, on a slow machine
 
-// process is a gateway of its own.
+// process is a gateway of its own, built with the race detector.
 type process struct {
 	cmd    *exec.Cmd
 	exited <-chan struct{}
 	addr   string
+	spoke  chan string // once it has ended: what is no log line, a panic or a race
 }
 
 // startGateway starts a gateway and waits until it listens.
 func startGateway(t *testing.T, binary, database, addr string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary, "serve")}
+	p := &process{cmd: exec.Command(binary, "serve"), spoke: make(chan string, 1)} // one: the whole
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "GATEWAY_") {
 			p.cmd.Env = append(p.cmd.Env, v)
@@ -52,14 +53,22 @@ func startGateway(t *testing.T, binary, database, addr string) *process {
 		in.Close()
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.cmd.Process.Kill(); <-p.exited })
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.exited
+		if text := <-p.spoke; text != "" {
+			t.Error(text)
+		}
+	})
 	listening := make(chan string, 1) // one: it is said once
 	go func() {
 		defer in.Close()
+		var other strings.Builder
+		defer func() { p.spoke <- other.String() }()
 		for lines := bufio.NewScanner(in); lines.Scan(); {
-			var line struct{ Level, Msg, Addr string }
-			if json.Unmarshal(lines.Bytes(), &line) != nil || line.Level == "ERROR" {
-				os.Stderr.Write(append(lines.Bytes(), '\n'))
+			var line struct{ Msg, Addr string }
+			if json.Unmarshal(lines.Bytes(), &line) != nil {
+				other.WriteString(lines.Text() + "\n")
 			}
 			if line.Msg == "listening" {
 				listening <- line.Addr

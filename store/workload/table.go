@@ -79,17 +79,18 @@ func (w *Workload) Terminate(ctx context.Context, other string) (n int, err erro
 	return n, nil
 }
 
-// Finish waits until no session of this load is left on the server, so that
-// no transaction whose session has broken can still commit.
+// Finish waits until no session of this load is at work on the server, so that
+// no transaction whose session has broken can still commit. Idle ones may be
+// left: a pooler keeps them.
 func (w *Workload) Finish(ctx context.Context) error {
 	conn, err := w.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer w.close(conn)
-	for left := 1; left > 0; sleep(ctx, finishPause) {
+	for left := 1; left > 0; sleep(ctx, finishPause) { // a query fails once ctx has ended
 		err := conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
-			WHERE datname = current_database() AND application_name = $1::text AND pid <> pg_backend_pid()`,
+			WHERE datname = current_database() AND application_name = $1::text AND pid <> pg_backend_pid() AND state <> 'idle'`,
 			w.pgx.RuntimeParams["application_name"]).Scan(&left)
 		if err != nil {
 			return fmt.Errorf("look for sessions that are left: %w", err)
