@@ -6,7 +6,9 @@ SHELL := /bin/bash
 GOFUMPT := go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help demo build test e2e container fuzz check format lint bench
+MAJORS := 14 18
+
+.PHONY: help demo build test e2e container majors fuzz check format lint bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,10 +22,13 @@ build: ## bin/gateway and bin/bench
 test: ## all tests that need nothing but Go and a Postgres, which they find or fetch
 	go test -race ./...
 
-e2e: ## the real outside: Chromium, Node and Python clients, PgBouncer, a Postgres container
+e2e: ## the real outside: Chromium, Node and Python clients, PgBouncer, a Postgres container, the loss checker
 	.ci/install
 	go test -race -count=1 -tags e2e -run E2E ./cmd/bench ./cmd/demo ./cmd/gateway
 	.ci/container-test
+
+majors: ## the store's tests and the loss checker on the oldest and newest Postgres, or MAJORS="14 15 16 17 18"
+	.ci/postgres-majors $(MAJORS)
 
 fuzz: ## every fuzz target for a few seconds
 	go test -run '^$$' -fuzz FuzzParseCursor -fuzztime 5s ./store
@@ -40,7 +45,7 @@ lint: ## format, vet, staticcheck
 	go vet ./... && go vet -tags e2e ./...
 	$(STATICCHECK) -tags e2e ./...
 
-check: lint test fuzz e2e ## what CI runs
+check: lint test fuzz e2e majors ## what CI runs
 
 bench: ## inserts with and without the trigger; from COMMIT to the client's read
 	go test -run '^$$' -bench . -benchtime 1x ./cmd/gateway

@@ -148,9 +148,15 @@ func TestE2ECheckLoss(t *testing.T) {
 		14: func() { gateways[0].kill(t); gateways[1].kill(t) },
 		16: func() { again(0); again(1) }, // who comes back now is replayed from the log
 	}
+	var said strings.Builder
+	defer func() {
+		if t.Failed() {
+			t.Log(said.String())
+		}
+	}()
 	progress := 0
 	for lines := bufio.NewScanner(in); lines.Scan(); {
-		t.Log(lines.Text())
+		said.WriteString(lines.Text() + "\n")
 		if !strings.Contains(lines.Text(), "msg=progress") {
 			continue
 		}
