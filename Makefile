@@ -47,5 +47,6 @@ lint: ## format, vet, staticcheck
 
 check: lint test fuzz e2e majors ## what CI runs
 
-bench: ## inserts with and without the trigger; from COMMIT to the client's read
+bench: ## the benchmark report, beside its floors and targets; then the attack
+	@go build -o bin/bench ./cmd/bench && bin/bench report
 	go test -run '^$$' -bench . -benchtime 1x ./cmd/gateway

@@ -16,7 +16,7 @@ import (
 
 const (
 	gatewaySessions = "notification_gateway" // application_name of the gateway's connections
-	startDeadline   = 30 * time.Second       // for every client's first connection
+	connectDeadline = 30 * time.Second       // for every client's first connection
 	headerTimeout   = 10 * time.Second       // for a gateway's answer
 	retryPause      = 200 * time.Millisecond // between two tries at a Postgres that is away
 	progressEvery   = time.Second
@@ -126,7 +126,7 @@ func (r *lossRun) run(ctx context.Context) (*lossReport, error) {
 // awaitClients waits until every client has a position: from then on all of
 // its user's rows are owed to it.
 func (r *lossRun) awaitClients(ctx context.Context) error {
-	deadline := time.NewTimer(startDeadline)
+	deadline := time.NewTimer(connectDeadline)
 	defer deadline.Stop()
 	for {
 		ready := 0
@@ -235,7 +235,7 @@ func (r *lossRun) progress(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		var all tally
+		var all clientCounts
 		left := 0
 		for _, c := range r.clients {
 			t := c.counted()

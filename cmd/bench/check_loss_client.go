@@ -38,13 +38,13 @@ type client struct {
 	retry       time.Duration // owned by run
 
 	mu       sync.Mutex
-	tally    tally              // guarded by mu
+	tally    clientCounts       // guarded by mu
 	received map[int64]receipt  // by number; guarded by mu
 	waiting  map[int64]struct{} // what is expected and has not come; nil until expect; guarded by mu
 }
 
-// tally is what a client counts.
-type tally struct {
+// clientCounts is what a client counts.
+type clientCounts struct {
 	Ready      bool // has a position
 	Connects   int  // streams that began
 	Resets     int
@@ -132,7 +132,7 @@ func (c *client) stream(ctx context.Context, address string) (began bool, err er
 		}
 		if !began {
 			began = true
-			c.count(func(t *tally) { t.Connects++ })
+			c.count(func(t *clientCounts) { t.Connects++ })
 		}
 		if err := c.take(ctx, e); err != nil {
 			return began, err
@@ -140,7 +140,7 @@ func (c *client) stream(ctx context.Context, address string) (began bool, err er
 	}
 }
 
-func (c *client) count(f func(*tally)) {
+func (c *client) count(f func(*clientCounts)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f(&c.tally)
@@ -167,10 +167,10 @@ func (c *client) take(ctx context.Context, e event) error {
 			return &refusedError{fmt.Errorf("the token's stream is that of user %s, not %d", got, c.user)}
 		}
 		if e.id != "" {
-			c.count(func(t *tally) { t.Ready = true })
+			c.count(func(t *clientCounts) { t.Ready = true })
 		}
 	case "reset":
-		c.count(func(t *tally) { t.Resets++ })
+		c.count(func(t *clientCounts) { t.Resets++ })
 		return c.reloadList(ctx)
 	case "notification":
 		var n struct {
@@ -253,7 +253,7 @@ func (c *client) outstanding() int {
 	return len(c.waiting)
 }
 
-func (c *client) counted() tally {
+func (c *client) counted() clientCounts {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.tally

@@ -78,7 +78,7 @@ func parseCheckLoss(args []string, stdout io.Writer) (o lossOptions, err error) 
 	case *tokens != "":
 		o.recipients, err = readTokens(*tokens)
 	default:
-		o.recipients, err = mintTokens(*users, o.duration+time.Hour)
+		o.recipients, err = mintRecipients(*users, o.duration+time.Hour)
 	}
 	if err != nil {
 		return o, usageError{err}
@@ -119,8 +119,8 @@ func readTokens(name string) (all []recipient, err error) {
 	return all, nil
 }
 
-// mintTokens makes tokens as the gateway's environment asks for them.
-func mintTokens(users string, life time.Duration) (all []recipient, err error) {
+// mintRecipients makes tokens as the gateway's environment asks for them.
+func mintRecipients(users string, life time.Duration) (all []recipient, err error) {
 	secret, _, _ := strings.Cut(os.Getenv("GATEWAY_JWT_SECRET"), ",")
 	if secret == "" {
 		return nil, errors.New("GATEWAY_JWT_SECRET: required without --token-file")

@@ -22,10 +22,6 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
 
-func TestMain(m *testing.M) { os.Exit(storetest.Main(m)) }
-
-const testSecret = "a secret of the tests with 32 bytes and more"
-
 // fakeGateway streams the rows of the CRM's table in the order in which it
 // finds them; an event's id is its place in that order. spoil may change what
 // the n-th row of a user becomes.

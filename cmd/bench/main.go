@@ -1,5 +1,6 @@
-// Command bench loads a gateway, any that it is given the address of, and
-// checks that it loses nothing.
+// Command bench loads event streams, measures what they cost and checks that
+// they lose nothing: any address with load and check-loss, the gateway of this
+// repository beside its floors with report.
 package main
 
 import (
@@ -13,9 +14,11 @@ import (
 	"syscall"
 )
 
-const usage = `bench loads a notification gateway and checks it.
+const usage = `bench measures event streams and checks them.
 
-  bench check-loss   write as a CRM does, under faults, and see that nothing is lost
+  bench load --url URL     open many streams, insert rows, count what arrives
+  bench report             the gateway's figures beside their floors and targets
+  bench check-loss         write as a CRM does, under faults, and see that nothing is lost
 
 Every command answers -h.
 `
@@ -32,9 +35,6 @@ type usageError struct{ error }
 // run carries one command out and returns its exit status: 0 done and
 // everything holds, 1 not, 2 a bad flag or variable, with one line on stderr.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	commands := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
-		"check-loss": checkLoss,
-	}
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
 		return 2
@@ -43,6 +43,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "-h", "-help", "--help", "help":
 		fmt.Fprint(stdout, usage)
 		return 0
+	}
+	commands := map[string]func(ctx context.Context, args []string, stdout, stderr io.Writer) error{
+		"load": load, "report": report, "check-loss": checkLoss,
+		"crowd": crowdChild, "floor": floorChild, // this program starts itself as these
 	}
 	command, ok := commands[args[0]]
 	if !ok {

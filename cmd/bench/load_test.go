@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" { // a crowd or a floor: we stand in for the program
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(storetest.Main(m))
+}
+
+const testSecret = "0123456789abcdef0123456789abcdef"
+
+// A generator that loses events, or hides that some were lost, measures
+// nothing: everything that is inserted must be counted, through a storm too,
+// and a reader that never reads must not hold up the others.
+func TestLoad(t *testing.T) {
+	s := openSite(t)
+	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
+	var out, log bytes.Buffer
+	code := run(t.Context(), []string{
+		"load", "--url", s.target().url.String(), "--database-url", s.dbURL, "--streams", "60", "--users", "20", "--slow", "2",
+		"--storm", "30", "--rate", "200", "--duration", "2s", "--payload", "100", "--json",
+	}, &out, &log)
+	if code != 0 {
+		t.Fatalf("status %d: %s", code, &log)
+	}
+	var found results
+	if err := json.Unmarshal(out.Bytes(), &found); err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]result{}
+	for _, l := range found.Lines {
+		values[l.What] = l
+	}
+	if l := values["notifications received"]; l.Target != "1200" || l.Met == nil || !*l.Met {
+		t.Errorf("notifications received: %+v", l)
+	}
+	if l := values["streams that came back"]; !strings.HasPrefix(l.Value, "30 ") {
+		t.Errorf("streams that came back: %+v", l)
+	}
+	if _, ok := values["COMMIT acknowledged → row read, median / p99"]; !ok {
+		t.Errorf("no latency in %v", values)
+	}
+}
+
+// A load test that cannot fail proves nothing.
+func TestLoadFails(t *testing.T) {
+	s := openSite(t)
+	t.Setenv("GATEWAY_JWT_SECRET", "")
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"wrong token":     {[]string{"--url", s.target().url.String(), "--token", "a.b.c"}, "status 401"},
+		"no token":        {[]string{"--url", s.target().url.String()}, "status 401"},
+		"wrong path":      {[]string{"--url", "http://" + s.public + "/elsewhere"}, "status 404"},
+		"nobody answers":  {[]string{"--url", "http://127.0.0.1:1/"}, "connection refused"},
+		"no event stream": {[]string{"--url", "http://" + s.admin + "/livez"}, "no event stream"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out, log bytes.Buffer
+			code := run(t.Context(), append([]string{"load", "--streams", "2", "--duration", "1s"}, test.args...), &out, &log)
+			if code != 1 || !strings.Contains(log.String(), test.want) {
+				t.Errorf("status %d: %s", code, &log)
+			}
+		})
+	}
+}
+
+// A mistake must be told from a measurement that failed.
+func TestUsage(t *testing.T) {
+	t.Setenv("GATEWAY_JWT_SECRET", "")
+	for args, want := range map[string]string{
+		"nonsense":                             "no command",
+		"load":                                 "--url",
+		"load --url ":                          "--url",
+		"load --url https://localhost/":        "--url",
+		"load --url http://x/ --streams 0":     "--streams",
+		"load --url http://x/ --streams ten":   "streams",
+		"load --url http://x/ --users 3":       "--users",
+		"load --url http://x/ --storm 101":     "--storm",
+		"load --url http://x/ --slow -1":       "--slow",
+		"load --url http://x/ --rate 0":        "--rate",
+		"load --url http://x/ --token-file no": "--token-file",
+		"load --url http://x/ more":            "no argument",
+		"report --only memory,nonsense":        "--only",
+		"report --scale 2":                     "--scale",
+	} {
+		var out, log bytes.Buffer
+		if code := run(t.Context(), strings.Split(args, " "), &out, &log); code != 2 || !strings.Contains(log.String(), want) {
+			t.Errorf("%s: status %d: %s", args, code, &log)
+		}
+	}
+	for _, args := range []string{"-h", "load -h", "report -h"} {
+		var out, log bytes.Buffer
+		if code := run(t.Context(), strings.Fields(args), &out, &log); code != 0 || out.Len() == 0 {
+			t.Errorf("%s: status %d: %s", args, code, &log)
+		}
+	}
+}
+
+// openSite is a gateway with a database of its own.
+func openSite(t *testing.T) *site {
+	t.Helper()
+	b, err := startBench(t.Context(), testSecret, t.Logf)
+	if err != nil && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	s, err := b.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// metrics reads a gateway's measurements, by name with labels, without their
+// common prefix.
+func (g *gateway) metrics(ctx context.Context) (map[string]float64, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.admin+"/metrics", nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the metrics: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("read the metrics: %w", err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was only read
+	out := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		name, value, found := strings.Cut(lines.Text(), " ")
+		if number, err := strconv.ParseFloat(value, 64); found && err == nil && !strings.HasPrefix(name, "#") {
+			out[strings.TrimPrefix(name, "notification_gateway_")] = number
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read the metrics: %w", err)
+	}
+	return out, nil
+}
+
+// collect has the gateway's Go runtime collect garbage, which it would do by
+// itself within two minutes.
+func (g *gateway) collect(ctx context.Context) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.admin+"/debug/pprof/heap?gc=1", nil)
+	if err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	return resp.Body.Close()
+}

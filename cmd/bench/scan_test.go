@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// A count that depends on where the network cuts the bytes would report events
+// as lost that were not, or hide those that were.
+func TestScanner(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+	const connected = "id: a1\nevent: connected\nretry: 3000\ndata: {\"event: notification\":1}\n\n"
+	const row = "id: b2\nevent: notification\ndata: {\"id\":1,\"title\":\"x\"}\n\n"
+	for name, test := range map[string]struct {
+		counted, response string
+		want              tally
+		status            int
+		id                string
+	}{
+		"plain": {"notification", head + connected + row + row + "event: ping\ndata: {}\n\n", tally{kindConnected: 1, kindNotification: 2, kindPing: 1}, 200, "b2"},
+		"chunked": {
+			"notification", chunked(head, connected, row[:7], row[7:], row+row+"\n"),
+			tally{kindConnected: 1, kindNotification: 3},
+			200, "b2",
+		},
+		"CRLF":           {"notification", head + strings.ReplaceAll(connected+row, "\n", "\r\n"), tally{kindConnected: 1, kindNotification: 1}, 200, "b2"},
+		"no data":        {"notification", head + "event: notification\n\n" + row, tally{kindNotification: 1}, 200, "b2"},
+		"two data lines": {"notification", head + "event: notification\ndata: a\ndata: b\n\n", tally{kindNotification: 1}, 200, ""},
+		"comment":        {"notification", head + ": event: notification\n\n:\n\n" + row, tally{kindNotification: 1}, 200, "b2"},
+		"messages":       {"message", head + "data: 1\n\ndata:2\n\nevent: other\ndata: 3\n\n", tally{kindNotification: 3}, 200, ""},
+		"unfinished":     {"notification", head + row[:len(row)-1], tally{}, 200, "b2"},
+		"ends":           {"notification", head + "event: reset\ndata: {}\n\nevent: error\ndata: {}\n\n", tally{kindReset: 1, kindError: 1}, 200, ""},
+		"refused":        {"notification", "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}", tally{}, 401, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for cut := range len(test.response) {
+				for _, step := range []int{len(test.response), 1} {
+					s := scanner{counted: test.counted}
+					var got tally
+					for _, part := range []string{test.response[:cut], test.response[cut:]} {
+						for ; part != ""; part = part[min(step, len(part)):] {
+							if err := s.feed([]byte(part[:min(step, len(part))]), &got); err != nil {
+								t.Fatal(err)
+							}
+						}
+					}
+					if got != test.want || s.status != test.status || string(s.id) != test.id {
+						t.Fatalf("cut at %d: %v, status %d, id %q", cut, got, s.status, s.id)
+					}
+				}
+			}
+		})
+	}
+}
+
+// What is no event stream must end the run with a word, not be counted as
+// silence.
+func TestScannerRefuses(t *testing.T) {
+	for _, response := range []string{
+		"SSH-2.0-x\r\n\r\n",
+		"HTTP/1.1 abc\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"HTTP/1.1 200 OK\r\n" + strings.Repeat("x", maxHead+1),
+		"HTTP/1.1 200 OK\r\n\r\nid: " + strings.Repeat("x", maxHead+1),
+	} {
+		s := scanner{}
+		if err := s.feed([]byte(response), new(tally)); err == nil {
+			t.Errorf("no error for %.60q", response)
+		}
+	}
+}
+
+// chunked frames the parts of a body as net/http does.
+func chunked(head string, parts ...string) string {
+	out := strings.Replace(head, crlf, crlf+"Transfer-Encoding: chunked"+crlf, 1)
+	for _, part := range parts {
+		out += fmt.Sprintf("%x\r\n%s\r\n", len(part), part)
+	}
+	return out
+}
