@@ -135,7 +135,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 // run listens, starts every part and waits for each. It returns nil after a
 // clean drain.
 func (s *service) run(ctx context.Context) error {
-	listener, err := net.Listen("tcp", s.config.Addr)
+	listener, err := listen(ctx, s.config.Addr)
 	if err != nil {
 		return fmt.Errorf("GATEWAY_ADDR: %w", err)
 	}
