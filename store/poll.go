@@ -18,17 +18,19 @@ import (
 // one statement and so at one moment. The rows not seen before are two index
 // ranges: transactions that had not begun ($1 = xmax) and those that were
 // running ($2 = xip). Of transaction $3, rows up to position $4 have been
-// handed over already. Each range gives at most $5 rows, the first in order.
+// handed over already. Each range gives at most $5 rows, the first in order:
+// that of the column log.xid, because a bare xid would be the output column, a
+// text, in which 1000 comes before 999.
 const (
 	pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), NULL::text, NULL::bigint, NULL::timestamptz, NULL::text, NULL::text, NULL::text
-UNION ALL (` + pollColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
-UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)`
+UNION ALL (` + pollColumns + `xid >= $1::text::xid8 ORDER BY log.xid, log.position LIMIT $5)
+UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY log.xid, log.position LIMIT $5)`
 	pollColumns = `SELECT NULL, NULL, xid::text, position, inserted_at, user_key, item_id, disconnect
   FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
 	// pollGuardSQL follows in a new incarnation of the server, when transaction
 	// IDs alone prove nothing: rows younger than $6 come again.
 	pollGuardSQL = `
-UNION ALL (` + pollColumns + `xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY xid, position LIMIT $5)`
+UNION ALL (` + pollColumns + `xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY log.xid, log.position LIMIT $5)`
 )
 
 // pollLimit bounds one batch, so that a bulk insert of a million rows costs
