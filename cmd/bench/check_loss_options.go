@@ -38,7 +38,7 @@ type recipient struct {
 
 func parseCheckLoss(args []string, stdout io.Writer) (o lossOptions, err error) {
 	fs := flag.NewFlagSet("check-loss", flag.ContinueOnError)
-	fs.StringVar(&o.load.URL, "database-url", "", "the CRM's Postgres, as a `URL`; a role that may INSERT and SELECT (default $DATABASE_URL)")
+	fs.StringVar(&o.load.URL, "database-url", "", "the CRM's Postgres, as a `URL`; a role that may INSERT, SELECT and DELETE (default $DATABASE_URL)")
 	fs.StringVar(&o.load.Table, "table", "notifications", "the CRM's `TABLE`, with the reference CRM's columns")
 	gateways := fs.String("gateways", "", "stream `URLs` between which the clients hop, separated by commas; required")
 	users := fs.String("users", "", "`IDs` of recipients to write for, separated by commas; they must exist; required without --token-file")
