@@ -111,7 +111,7 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 			revoked = append(revoked, h.users[e.UserKey]...)
 		case e.UserKey == "":
 			h.config.Logger.Warn("notification without a recipient", "item_id", e.ItemID)
-		default:
+		case h.absent > 0:
 			for _, s := range h.users[e.UserKey] {
 				s.dirty = !s.live
 			}

@@ -24,6 +24,7 @@ type hub struct {
 	position *store.Cursor        // after the last delivered batch, nil before the first; what it points to never changes; guarded by mu
 	users    map[string][]*stream // by user key, oldest first; guarded by mu
 	count    int                  // streams in users; guarded by mu
+	absent   int                  // those of them that replay and are not live yet; guarded by mu
 	moves    uint64               // streams that came and went; guarded by mu
 	wheel    wheel                // guarded by mu
 	expiring expiry               // guarded by mu
@@ -85,6 +86,9 @@ func (h *hub) enter(s *stream, live bool, first func(at store.Cursor) []*event) 
 	h.wheel.add(s)
 	h.expiring.add(s)
 	s.live, s.told = live, h.position
+	if !live {
+		h.absent++
+	}
 	h.metrics.streams.Inc()
 	h.metrics.opened.Inc()
 	for _, e := range first(*h.position) {
@@ -102,6 +106,9 @@ func (h *hub) goLive(s *stream, told store.Cursor) (to store.Cursor, live bool) 
 	if s.dirty {
 		s.dirty = false
 		return *h.position, false
+	}
+	if !s.gone {
+		h.absent--
 	}
 	s.live, s.told = true, &told
 	if !told.Moved(*h.position, 0) {
@@ -161,6 +168,9 @@ func (h *hub) remove(s *stream, code string) bool {
 		return false
 	}
 	s.gone = true
+	if !s.live {
+		h.absent--
+	}
 	key := s.recipient.UserKey
 	if rest := slices.DeleteFunc(h.users[key], func(o *stream) bool { return o == s }); len(rest) == 0 {
 		delete(h.users, key)

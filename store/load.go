@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-const loadDeadline = 10 * time.Second
+const (
+	loadDeadline = 10 * time.Second // for one page
+	loadPage     = 500              // rows in one round trip; most batches are smaller
+)
 
 // Load brings the full rows of entries, same length and order, in one round
-// trip. Its error means that Postgres could not be asked, or that the view
+// trip for a page: a view that is slow makes a large batch late, but does not
+// let it fail again and again. Its error means that Postgres could not be asked, or that the view
 // feed cannot be read at all, and the caller tries again later; a row that
 // alone cannot be read has its own Err.
 func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, error) {
@@ -20,15 +25,16 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 	if server == nil {
 		return nil, ErrNotReady
 	}
-	if len(entries) == 0 {
-		return nil, nil
-	}
-	out, err := s.loadRows(ctx, server, entries)
-	if err != nil && isRowError(err) {
-		return s.loadHalves(ctx, entries, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("load %d notifications: %w", len(entries), err)
+	out := make([]Notification, 0, len(entries))
+	for page := range slices.Chunk(entries, loadPage) {
+		rows, err := s.loadRows(ctx, server, page)
+		if err != nil && isRowError(err) {
+			rows, err = s.loadHalves(ctx, page, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("load %d notifications: %w", len(page), err)
+		}
+		out = append(out, rows...)
 	}
 	return out, nil
 }

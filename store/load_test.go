@@ -45,6 +45,36 @@ func TestLoadGivesTheDocumentedNotification(t *testing.T) {
 	}
 }
 
+// A batch of thousands is loaded in pages: each row must keep its place, and
+// one that is broken must stay alone.
+func TestLoadInPages(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	const rows = 1300
+	c.sql("INSERT INTO notifications (user_id, notification_type, title, message) SELECT 5, 'x', i, 'm' FROM generate_series(1, %d) i", rows)
+	entries := c.collect(rows)
+	entries[700].ItemID = "no number"
+	entries[900] = entries[899] // the same row once more
+	got, err := c.store.Load(t.Context(), entries)
+	if err != nil || len(got) != rows {
+		t.Fatalf("%d rows, %v", len(got), err)
+	}
+	for i, n := range got {
+		title := i + 1
+		if i == 900 {
+			title = i
+		}
+		switch {
+		case i == 700:
+			if n.Err == nil {
+				t.Errorf("the broken row is %s", n.Data)
+			}
+		case n.ItemID != entries[i].ItemID || !strings.Contains(string(n.Data), fmt.Sprintf(`"title":"%d"`, title)):
+			t.Fatalf("row %d is %s, %v", i, n.Data, n.Err)
+		}
+	}
+}
+
 // One row that cannot be read must not stop those beside it, nor be skipped in
 // silence; a row that is gone or changed hands is owed to nobody.
 func TestLoadTellsBadRowsApart(t *testing.T) {
