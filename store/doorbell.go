@@ -109,7 +109,7 @@ func (f *Feed) lieDown(ctx context.Context, conn *pgx.Conn) error {
 	if !f.bell.listens {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, pollDeadline)
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	f.bell.tried = time.Now()
 	var slot *int
@@ -124,7 +124,7 @@ func (f *Feed) lieDown(ctx context.Context, conn *pgx.Conn) error {
 
 // getUp gives the lock up when writers wait for each other because of us.
 func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, pollDeadline)
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	f.bell.looked = time.Now()
 	// What a commit that notifies locks is the object "database 0".

@@ -8,3 +8,6 @@ func (c Cursor) Later(d time.Duration) Cursor {
 	c.at = c.at.Add(d)
 	return c
 }
+
+// Impatient makes f give up the first answer after d.
+func (f *Feed) Impatient(d time.Duration) { f.patience = d }

@@ -15,7 +15,8 @@ import (
 const (
 	channel      = "notification_gateway"
 	pollInterval = 5 * time.Second // without a wake: finds what was rung into a dead connection
-	pollDeadline = 2 * time.Second // a connection that does not answer in this time is dead
+	patienceMin  = 2 * time.Second // a connection that does not answer in this time is dead
+	patienceMax  = time.Minute     // or Postgres is slow: then each try waits twice as long
 	backoffMin   = 100 * time.Millisecond
 	backoffMax   = 5 * time.Second
 	guard        = 60 * time.Second // how far a standby may have been behind when it was promoted
@@ -26,6 +27,7 @@ const (
 	wakeMore      = "more"      // the last batch was bounded
 	wakePoll      = "poll"      // awake, and the pace is over
 	wakeSettle    = "settle"    // just fallen asleep
+	wakeRetry     = "retry"     // the last batch was refused
 )
 
 // Feed follows the log: one goroutine and one connection that listens and
@@ -34,11 +36,12 @@ const (
 type Feed struct {
 	store    *Store
 	config   *pgx.ConnConfig
-	bell     bell   // owned by Run's goroutine
-	position Cursor // after the last batch that was handed over; owned by Run's goroutine
-	inside   Place  // how far into its last transaction a bounded batch came; owned by Run's goroutine
-	next     Place  // inside, once the batch that poll made has been handed over; owned by Run's goroutine
-	highest  uint64 // highest committed xid seen in the log; owned by Run's goroutine
+	bell     bell          // owned by Run's goroutine
+	position Cursor        // after the last batch that was handed over; owned by Run's goroutine
+	inside   Place         // how far into its last transaction a bounded batch came; owned by Run's goroutine
+	next     Place         // inside, once the batch that poll made has been handed over; owned by Run's goroutine
+	highest  uint64        // highest committed xid seen in the log; owned by Run's goroutine
+	patience time.Duration // for one answer; owned by Run's goroutine
 
 	mu   sync.Mutex
 	why  error // why the feed is not connected, nil while it is; guarded by mu
@@ -59,7 +62,7 @@ func NewFeed(s *Store) (*Feed, error) {
 	if c.ValidateConnect == nil { // a standby's snapshots hide running transactions
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
-	f := &Feed{store: s, config: c, why: ErrNotReady}
+	f := &Feed{store: s, config: c, why: ErrNotReady, patience: patienceMin}
 	c.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { f.bell.heardOn(n.Channel) }
 	return f, nil
 }
@@ -87,36 +90,69 @@ func (f *Feed) PollOnly() error {
 // position moves. When deliver fails, the same rows come again after a pause:
 // every row is handed over at least once.
 func (f *Feed) Run(ctx context.Context, deliver func(context.Context, Batch) error) error {
-	backoff := backoffMin
+	var pause backoff
 	for {
+		began := time.Now()
 		polled, err := f.session(ctx, deliver)
-		f.store.config.Metrics.connected.Set(0)
 		if ctx.Err() != nil {
-			f.setReady(context.Cause(ctx))
+			f.unready(context.Cause(ctx))
 			return context.Cause(ctx)
 		}
 		if polled {
-			backoff = backoffMin
 			f.store.config.Metrics.reconnects.Inc()
 		}
-		if f.Ready() == nil || f.Ready().Error() != err.Error() { // once for each reason, not for each try
-			f.store.config.Logger.Warn("feed disconnected", "err", err)
+		if polled && time.Since(began) > backoffMax { // else something ends us again and again
+			pause = backoff{}
 		}
-		f.setReady(err)
-		pause := time.NewTimer(backoff/2 + rand.N(backoff))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		f.complain("feed disconnected", f.explain(err))
+		if errors.Is(err, context.DeadlineExceeded) {
+			f.patience = min(2*f.patience, patienceMax)
 		}
-		backoff = min(2*backoff, backoffMax)
+		pause.wait(ctx)
 	}
 }
 
-func (f *Feed) setReady(err error) {
+// backoff is a pause that grows each time.
+type backoff struct{ next time.Duration }
+
+// wait returns when the pause is over or ctx ends.
+func (b *backoff) wait(ctx context.Context) {
+	b.next = max(b.next, backoffMin)
+	pause := time.NewTimer(b.next/2 + rand.N(b.next))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+	}
+	b.next = min(2*b.next, backoffMax)
+}
+
+// complain says why the feed does not work, in the log once for each reason and
+// not for each try.
+func (f *Feed) complain(what string, err error) {
+	if known := f.Ready(); known == nil || known.Error() != err.Error() {
+		f.store.config.Logger.Warn(what, "err", err)
+	}
+	f.unready(err)
+}
+
+func (f *Feed) unready(err error) {
+	f.store.config.Metrics.connected.Set(0)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.why = err
+}
+
+// ready says that the feed works.
+func (f *Feed) ready(install [16]byte) {
+	if f.Ready() == nil {
+		return
+	}
+	f.store.config.Metrics.connected.Set(1)
+	f.store.config.Logger.Info("feed connected", "install_id", fmt.Sprintf("%x", install[:4]))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.why = nil
 }
 
 // session connects, listens and polls until something fails. It reports
@@ -134,6 +170,7 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 	if err := f.greet(ctx, conn); err != nil {
 		return false, err
 	}
+	var refused backoff
 	for wake := wakeReconnect; ; {
 		f.store.config.Metrics.wakes.WithLabelValues(wake).Inc()
 		f.bell.rung = false
@@ -144,17 +181,20 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 		f.store.clock.Store(batch.Cursor.at.UnixMicro())
 		f.store.recent.add(batch, f.next != (Place{}))
 		if err := deliver(ctx, batch); err != nil {
-			return polled, fmt.Errorf("deliver: %w", err)
+			if ctx.Err() != nil {
+				return polled, context.Cause(ctx)
+			}
+			// This connection is good, and another may not be had.
+			f.complain("batch refused, it comes again", f.explain(fmt.Errorf("deliver: %w", err)))
+			refused.wait(ctx)
+			wake = wakeRetry
+			continue
 		}
 		f.store.recent.delivered()
 		f.position, f.inside = batch.Cursor, f.next
 		f.observe(wake, len(batch.Entries))
-		if !polled {
-			polled = true
-			f.setReady(nil)
-			f.store.config.Metrics.connected.Set(1)
-			f.store.config.Logger.Info("feed connected", "install_id", fmt.Sprintf("%x", batch.Cursor.install[:4]))
-		}
+		polled, refused = true, backoff{}
+		f.ready(batch.Cursor.install)
 		if wake, err = f.wait(ctx, conn, len(batch.Entries)); err != nil {
 			return polled, fmt.Errorf("wait for notifications: %w", err)
 		}
@@ -175,7 +215,7 @@ func (f *Feed) observe(wake string, rows int) {
 // greet listens and lies down first, so that nothing committed after the first
 // poll is missed, and learns which server this is.
 func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, pollInterval)
+	ctx, cancel := context.WithTimeout(ctx, f.patience*5/2) // some ten questions
 	defer cancel()
 	if err := f.listen(ctx, conn); err != nil {
 		return err

@@ -57,7 +57,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 	}
 	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.reconnects, m.replays, m.pruned, m.oldest)
-	for _, source := range []string{wakeReconnect, wakeNotify, wakeTimeout, wakeMore, wakePoll, wakeSettle} {
+	for _, source := range []string{wakeReconnect, wakeNotify, wakeTimeout, wakeMore, wakePoll, wakeSettle, wakeRetry} {
 		m.wakes.WithLabelValues(source)
 	}
 	for _, source := range []string{replayMemory, replayLog} {

@@ -41,7 +41,7 @@ const pollLimit = 10_000
 // when there is more it leaves f.next behind. The first poll of a process
 // brings nothing but the position to begin at.
 func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
-	ctx, cancel := context.WithTimeout(ctx, pollDeadline)
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	began := time.Now()
 	server := f.store.server.Load()
@@ -109,7 +109,11 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 	if guarded {
 		batch.Entries = slices.DeleteFunc(batch.Entries, f.store.recent.has)
 	}
-	f.store.config.Metrics.pollSeconds.Observe(time.Since(began).Seconds())
+	took := time.Since(began)
+	if took < patienceMin/2 {
+		f.patience = patienceMin
+	}
+	f.store.config.Metrics.pollSeconds.Observe(took.Seconds())
 	return batch, nil
 }
 
@@ -125,7 +129,7 @@ func (s *Store) hello(ctx context.Context, conn *pgx.Conn) (*server, uint64, err
 	var install, incarnation, highest string
 	var idType, keyType *string
 	if err := conn.QueryRow(ctx, helloSQL).Scan(&install, &incarnation, &highest, &idType, &keyType); err != nil {
-		return nil, 0, fmt.Errorf("greet the server (are the objects installed? see gateway migrate): %w", err)
+		return nil, 0, fmt.Errorf("greet the server: %w", err)
 	}
 	if idType == nil || keyType == nil {
 		return nil, 0, errors.New("the view notification_gateway.feed with the columns id and user_key is missing: see gateway migrate --mapping")
