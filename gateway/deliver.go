@@ -12,6 +12,7 @@ import (
 type delivery struct {
 	to    *stream
 	event *event
+	spare bool // a client for which too much waits can do without it
 }
 
 // deliver brings a batch to every stream of its users. Its error means that
@@ -52,7 +53,7 @@ func (h *hub) fanOut(batch store.Batch, rows []store.Notification, loaded map[st
 // send hands the deliveries over. It needs sending.
 func (h *hub) send() {
 	for _, d := range h.deliveries {
-		if !d.to.out.Send(d.event) {
+		if !d.to.out.Send(d.event) && !d.spare {
 			h.slow(d.to)
 		}
 	}
@@ -67,6 +68,13 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 	defer h.mu.Unlock()
 	if missing = h.missing(batch.Entries, loaded); len(missing) > 0 {
 		return missing, nil
+	}
+	if h.next != nil {
+		close(h.next)
+		h.next, h.waiting = nil, 0
+	}
+	if h.position != nil && !batch.Cursor.SameInstallation(*h.position) {
+		h.reinstalled(&batch.Cursor)
 	}
 	var before string
 	moved := h.position == nil || batch.Cursor.Moved(*h.position, h.config.CursorRefresh)
@@ -101,7 +109,7 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 			if n.Err != nil {
 				h.metrics.resets.WithLabelValues("unreadable").Inc()
 			}
-			h.deliveries = append(h.deliveries, delivery{s, e})
+			h.deliveries = append(h.deliveries, delivery{to: s, event: e})
 		}
 	}
 	for _, e := range batch.Entries {

@@ -30,6 +30,7 @@ type fakeSource struct {
 	known    map[string]int       // cursor text → rows seen; guarded by mu
 	unread   []store.Notification // guarded by mu
 	loads    int                  // rows loaded; guarded by mu
+	replays  int                  // Replay and Unread asked; guarded by mu
 	replayed chan struct{}        // when not nil, Replay waits for it
 	given    chan struct{}        // closed when such a wait was given up
 	err      error                // guarded by mu
@@ -95,6 +96,10 @@ func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.replays++
+	if f.err != nil {
+		return store.Page{}, f.err
+	}
 	var page store.Page
 	for _, n := range f.rows[f.known[from.String()]:f.known[to.String()]] {
 		if n.UserKey == userKey {
@@ -102,13 +107,27 @@ func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.
 			page.After = append(page.After, f.cursor(int(n.XID)))
 		}
 	}
-	return page, f.err
+	return page, nil
 }
 
 func (f *fakeSource) Unread(context.Context, string, int) ([]store.Notification, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.replays++
 	return f.unread, f.err
+}
+
+func (f *fakeSource) asked() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.replays
+}
+
+// fail makes every question fail with err; nil mends it.
+func (f *fakeSource) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
 }
 
 func (f *fakeSource) Recipient(_ context.Context, subject string) (store.Recipient, error) {

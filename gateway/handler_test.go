@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -233,20 +232,4 @@ func TestTooManyRequests(t *testing.T) {
 	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, "too_many_requests") {
 		t.Errorf("%d %s %v", resp.StatusCode, body, resp.Header)
 	}
-}
-
-// A replay that fails must end the stream with its word, not leave it silent.
-func TestReplayFails(t *testing.T) {
-	r := setup(t, nil)
-	c := r.open("5", "")
-	id := c.expect("connected", "").id
-	r.source.replayed = make(chan struct{})
-	d := r.open("5", "&last_event_id="+id)
-	d.expect("connected", "")
-	r.source.mu.Lock()
-	r.source.err = context.DeadlineExceeded
-	r.source.mu.Unlock()
-	close(r.source.replayed)
-	d.expect("error", `"code":"internal"`)
-	d.expect("end", "")
 }

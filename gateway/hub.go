@@ -14,6 +14,8 @@ type hub struct {
 	source  Source
 	metrics *metrics
 
+	complaints *complaints
+
 	// sending is held while events that were chosen under mu are handed to
 	// their streams, so that no ping carries a position whose rows are still on
 	// their way. It is taken before mu, and no request waits for it.
@@ -30,11 +32,13 @@ type hub struct {
 	expiring expiry               // guarded by mu
 	draining bool                 // guarded by mu
 	empty    chan struct{}        // closed when draining and count is 0; guarded by mu
+	next     chan struct{}        // closed by the next batch; nil while nobody waits for it; guarded by mu
+	waiting  int                  // replays that wait for next; guarded by mu
 }
 
 func newHub(config Config, source Source, m *metrics) *hub {
 	return &hub{
-		config: config, source: source, metrics: m,
+		config: config, source: source, metrics: m, complaints: &complaints{logger: config.Logger},
 		users: map[string][]*stream{}, wheel: newWheel(config.PingInterval), empty: make(chan struct{}),
 	}
 }

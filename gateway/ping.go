@@ -88,7 +88,9 @@ func (h *hub) ping(bucket, left int, p *pings) int {
 	first := max(0, left-pingChunk)
 	for _, s := range all[first:left] {
 		if !s.live {
-			continue // its replay is traffic enough, and its position is its own
+			// Its position is its own, and its replay may wait for Postgres.
+			h.deliveries = append(h.deliveries, delivery{to: s, event: p.plain, spare: true})
+			continue
 		}
 		e := p.plain
 		if s.told != h.position && h.position.Moved(*s.told, h.config.CursorRefresh) {
@@ -97,7 +99,7 @@ func (h *hub) ping(bucket, left int, p *pings) int {
 			}
 			s.told, e = h.position, p.moved
 		}
-		h.deliveries = append(h.deliveries, delivery{s, e})
+		h.deliveries = append(h.deliveries, delivery{to: s, event: e})
 	}
 	h.mu.Unlock()
 	h.send()

@@ -9,16 +9,27 @@ import (
 )
 
 // catchUp brings a stream what its client has missed between from and to, and
-// what came while it did, and makes it live. It runs in a goroutine of the
-// request, which waits for it.
+// what came while it did, and makes it live. While Postgres is away it waits.
+// It runs in a goroutine of the request, which waits for it.
 func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor) error {
 	told := from
 	for {
 		var after store.Place
-		for {
+		for pause := replayPauseMin; ; {
+			if !from.SameInstallation(to) {
+				h.metrics.resets.WithLabelValues("foreign").Inc()
+				if err := send(ctx, s, resetEvent(to.String(), "foreign")); err != nil {
+					return err
+				}
+				told = to
+				break
+			}
 			page, err := h.source.Replay(ctx, s.recipient.UserKey, from, to, after, h.config.ReplayLimit)
 			if err != nil {
-				return err
+				if to, err = h.wait(ctx, "replay waits for Postgres", err, &pause, to); err != nil {
+					return err
+				}
+				continue
 			}
 			if told, err = h.sendPage(ctx, s, page.Notifications, page.After, told); err != nil {
 				return err
@@ -29,7 +40,7 @@ func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor) err
 			if h.left(s) { // nobody reads the rest
 				return errStreamEnded
 			}
-			after = page.Next
+			after, pause = page.Next, replayPauseMin
 		}
 		var live bool
 		from = to
@@ -39,13 +50,35 @@ func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor) err
 	}
 }
 
+// wait logs why a replay did not come and returns when it may be tried again.
+// A position to replay to may be kept over it, but not into another
+// installation.
+func (h *hub) wait(ctx context.Context, message string, cause error, pause *time.Duration, to store.Cursor) (store.Cursor, error) {
+	if ctx.Err() != nil {
+		return to, context.Cause(ctx)
+	}
+	h.complaints.error(message, "err", cause)
+	now, err := h.recovered(ctx, *pause)
+	if err != nil {
+		return to, err
+	}
+	*pause = min(2**pause, replayPauseMax)
+	if now.SameInstallation(to) {
+		return to, nil
+	}
+	return now, nil
+}
+
 // unread brings a stream its user's unread notifications and makes it live.
 // Until the last of them the client has no position: a connection that breaks
 // before is answered with a reset.
 func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 	all, err := h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)
-	if err != nil {
-		return err
+	for pause := replayPauseMin; err != nil; {
+		if at, err = h.wait(ctx, "unread notifications wait for Postgres", err, &pause, at); err != nil {
+			return err
+		}
+		all, err = h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)
 	}
 	after := make([]store.Cursor, len(all))
 	if len(all) > 0 {

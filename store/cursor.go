@@ -60,6 +60,11 @@ func (c Cursor) sameLife(o Cursor) bool {
 	return c.install == o.install && c.incarnation == o.incarnation
 }
 
+// SameInstallation reports whether c and o are positions of the same
+// installation of the database objects. Between two installations nothing can
+// be known of what was missed.
+func (c Cursor) SameInstallation(o Cursor) bool { return c.install == o.install }
+
 // Stale returns a cursor that every replica answers with a reset, whatever
 // happens meanwhile. A stream carries it until its client has been told that
 // it must reload, so that a connection which breaks early cannot hide it.

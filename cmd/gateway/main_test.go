@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +25,10 @@ func TestMain(m *testing.M) {
 	if task := os.Getenv(hostileVariable); task != "" {
 		hostile(task)
 		return
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // they wait most of the time
+		panic(err)
 	}
 	os.Exit(storetest.Main(m))
 }

@@ -171,13 +171,6 @@ func (s silence) awake(t testing.TB, g *instance, silent net.Conn, token string)
 	return len(got)
 }
 
-// titleOf is the title in a line of data.
-func titleOf(line string) (string, bool) {
-	_, rest, found := strings.Cut(line, `"title":"`)
-	title, _, _ := strings.Cut(rest, `"`)
-	return title, found
-}
-
 // metric is the value of a metric without labels.
 func (i *instance) metric(t testing.TB, name string) float64 {
 	t.Helper()

@@ -1,0 +1,91 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// Pauses of a replay that Postgres did not answer. Half of each is random, so
+// that the streams which waited together do not ask together.
+const (
+	replayPauseMin = 200 * time.Millisecond
+	replayPauseMax = 10 * time.Second
+)
+
+// recovered waits until Postgres has brought a batch, which says that it
+// answers again, and then for a part of pause. A stream that waits costs
+// nothing, however many there are and however long it takes. It returns the
+// position to replay to.
+func (h *hub) recovered(ctx context.Context, pause time.Duration) (store.Cursor, error) {
+	h.mu.Lock()
+	if h.next == nil {
+		h.next = make(chan struct{})
+	}
+	next := h.next
+	h.waiting++
+	h.mu.Unlock()
+	select {
+	case <-next:
+	case <-ctx.Done():
+		return store.Cursor{}, context.Cause(ctx)
+	}
+	spread := time.NewTimer(pause/2 + rand.N(pause/2))
+	defer spread.Stop()
+	select {
+	case <-spread.C:
+	case <-ctx.Done():
+		return store.Cursor{}, context.Cause(ctx)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return *h.position, nil
+}
+
+// reinstalled tells every client that what it missed cannot be known: the
+// objects were made anew, or the database was restored from a dump. A replay
+// under way finds out when it looks at the position. It needs sending and mu.
+func (h *hub) reinstalled(at *store.Cursor) {
+	h.config.Logger.Warn("another installation of the database objects, every client is told to reload", slog.Int("streams", h.count))
+	e := resetEvent(at.String(), "foreign")
+	for _, streams := range h.users {
+		for _, s := range streams {
+			if !s.live {
+				s.dirty = true
+				continue
+			}
+			s.told = at
+			h.metrics.resets.WithLabelValues("foreign").Inc()
+			h.deliveries = append(h.deliveries, delivery{to: s, event: e})
+		}
+	}
+}
+
+// complaints are errors of which thousands may come at once when Postgres is
+// away: the log gets one a second, and how many were left out.
+type complaints struct {
+	logger *slog.Logger
+
+	mu   sync.Mutex
+	last time.Time // guarded by mu
+	left int       // guarded by mu
+}
+
+func (c *complaints) error(message string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if now.Sub(c.last) < time.Second {
+		c.left++
+		return
+	}
+	if c.left > 0 {
+		args = append(args, "left_out", c.left)
+	}
+	c.last, c.left = now, 0
+	c.logger.Error(message, args...)
+}
