@@ -11,3 +11,11 @@ func (c Cursor) Later(d time.Duration) Cursor {
 
 // Impatient makes f give up the first answer after d.
 func (f *Feed) Impatient(d time.Duration) { f.patience = d }
+
+// The statements whose plans matter when the log is large.
+const (
+	PollSQL        = pollSQL
+	PollGuardSQL   = pollSQL + pollGuardSQL
+	ReplaySQL      = replayPage + replaySQL + replayOrder
+	ReplayGuardSQL = replayPage + replaySQL + replayGuardSQL + replayOrder
+)

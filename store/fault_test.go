@@ -112,43 +112,6 @@ func containsAll(got, want []string) bool {
 	return !slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(got, w) })
 }
 
-// Transaction IDs that are ordered as text put 1000 before 999: a bounded batch
-// would claim what it left out.
-func TestBoundedBatchesGoByNumber(t *testing.T) {
-	t.Parallel()
-	c, _ := own(t)
-	c.make(store.Config{})
-	release := make(chan struct{})
-	c.run(func(b store.Batch) error {
-		if len(b.Entries) == 1 {
-			<-release // so that the rest is there in one poll
-		}
-		return nil
-	})
-	c.next()
-	for c.nextTransaction() < 990 {
-		c.sql("SELECT pg_current_xact_id()")
-	}
-	c.sql("%s", insert(5, "holds the feed up"))
-	const each, transactions = 1000, 30
-	for range transactions {
-		c.sql("INSERT INTO notifications (user_id, notification_type, title, message) SELECT 5, 'x', i, 'm' FROM generate_series(1, %d) i", each)
-	}
-	if c.nextTransaction() < 1000 {
-		t.Fatal("no transaction ID has more digits than another")
-	}
-	close(release)
-	seen := map[string]bool{}
-	for len(seen) < 1+each*transactions {
-		for _, e := range c.next().Entries {
-			if seen[e.ItemID] {
-				t.Errorf("row %s came twice", e.ItemID)
-			}
-			seen[e.ItemID] = true
-		}
-	}
-}
-
 // An asynchronous standby that is promoted lacks what its primary committed
 // last, and hands those transaction IDs to other rows.
 func TestFailoverToAnAsynchronousStandby(t *testing.T) {

@@ -1,8 +1,15 @@
 package store_test
 
 import (
+	"bytes"
+	"context"
+	"log/slog"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
 )
@@ -84,4 +91,45 @@ func TestPruneStandsInNobodysWay(t *testing.T) {
 	if n := c.logged(); n != 1 {
 		t.Errorf("%d rows are left, want the new one", n)
 	}
+}
+
+// A transaction that somebody forgot holds the log, which then grows until the
+// disk is full: the metric and the log must tell, and tell when it is over.
+func TestPruneTellsOfALongTransaction(t *testing.T) {
+	c := setup(t)
+	var log bytes.Buffer // written by Prune, read when it has returned
+	c.stats = prometheus.NewRegistry()
+	s, err := store.Open(t.Context(), store.Config{
+		URL: c.url, Retention: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil)), Metrics: store.NewMetrics(c.stats),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	// prune runs Prune until the metric is as wanted, once at the most.
+	prune := func(told func(seconds float64) bool) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		done := make(chan struct{})
+		go func() { defer close(done); s.Prune(ctx) }()
+		for !told(c.metric("oldest_transaction_seconds", "")) {
+			if ctx.Err() != nil {
+				t.Error("the metric does not tell")
+				break
+			}
+			runtime.Gosched()
+		}
+		cancel()
+		<-done
+	}
+	forgotten := c.connect()
+	c.on(forgotten, "BEGIN; %s", insert(5, "forgotten"))
+	c.prune(100, 0) // it is seen to run
+	c.sql("SELECT pg_sleep(0.2)")
+	prune(func(seconds float64) bool { return seconds > 0.1 })
+	if !strings.Contains(log.String(), "a transaction is open for longer than the retention") {
+		t.Errorf("the log says %q", &log)
+	}
+	c.on(forgotten, "ROLLBACK")
+	prune(func(seconds float64) bool { return seconds == 0 })
 }

@@ -18,6 +18,8 @@ UNION ALL ` + replayColumns + `xid = ANY ($3::text[]::xid8[]) AND xid < $2::text
 	// replayGuardSQL follows when the cursor comes from another incarnation.
 	replayGuardSQL = `
 UNION ALL ` + replayColumns + `xid < $2::text::xid8 AND xid <> ALL ($3::text[]::xid8[]) AND inserted_at > $7`
+	replayPage  = "SELECT xid::text, position, inserted_at, item_id FROM ("
+	replayOrder = ") r ORDER BY r.xid, r.position LIMIT $6"
 )
 
 // Replay brings a page of what the position from has not seen and the position
@@ -74,7 +76,7 @@ func (s *Store) replayEntries(ctx context.Context, userKey string, from, to Curs
 		query += replayGuardSQL
 		args = append(args, from.at.Add(-guard))
 	}
-	rows, err := s.query(ctx, "SELECT xid::text, position, inserted_at, item_id FROM ("+query+") r ORDER BY r.xid, r.position LIMIT $6", args...)
+	rows, err := s.query(ctx, replayPage+query+replayOrder, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,9 @@ package main
 
 import (
 	"bufio"
+	"io"
+	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -102,4 +105,25 @@ func titleOf(line string) (string, bool) {
 	_, rest, found := strings.Cut(line, `"title":"`)
 	title, _, _ := strings.Cut(rest, `"`)
 	return title, found
+}
+
+// metric is the value of a metric; its labels, if any, are a part of its name.
+func (i *instance) metric(t testing.TB, name string) float64 {
+	t.Helper()
+	resp, err := http.Get(i.admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(body), "\nnotification_gateway_"+name+" ")
+	value, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.ParseFloat(value, 64)
+	if !found || err != nil {
+		t.Fatalf("no metric %s: %v", name, err)
+	}
+	return n
 }

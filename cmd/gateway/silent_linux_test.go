@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -169,27 +168,6 @@ func (s silence) awake(t testing.TB, g *instance, silent net.Conn, token string)
 	defer again.Body.Close()
 	read(again.Body, fmt.Sprint("row ", s.rows-1))
 	return len(got)
-}
-
-// metric is the value of a metric without labels.
-func (i *instance) metric(t testing.TB, name string) float64 {
-	t.Helper()
-	resp, err := http.Get(i.admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, found := strings.Cut(string(body), "\nnotification_gateway_"+name+" ")
-	value, _, _ := strings.Cut(rest, "\n")
-	n, err := strconv.ParseFloat(value, 64)
-	if !found || err != nil {
-		t.Fatalf("no metric %s: %v", name, err)
-	}
-	return n
 }
 
 // inKernel is how many bytes wait in the sockets at both ends of a connection
