@@ -81,7 +81,7 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 	if len(rows) > 0 {
 		before = h.position.String()
 	}
-	h.position = &batch.Cursor
+	h.position, h.partial = &batch.Cursor, batch.Partial
 	after := before
 	if len(rows) > 0 && moved {
 		after = batch.Cursor.String()

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ type hub struct {
 
 	mu       sync.Mutex
 	position *store.Cursor        // after the last delivered batch, nil before the first; what it points to never changes; guarded by mu
+	partial  bool                 // the position is inside a transaction, of which a part has been delivered; guarded by mu
 	users    map[string][]*stream // by user key, oldest first; guarded by mu
 	count    int                  // streams in users; guarded by mu
 	absent   int                  // those of them that replay and are not live yet; guarded by mu
@@ -103,22 +105,45 @@ func (h *hub) enter(s *stream, live bool, first func(at store.Cursor) []*event) 
 
 // goLive makes s, whose client was told the position told, live, unless a batch
 // for its user came meanwhile; then it returns the position up to which the
-// replay must go on.
-func (h *hub) goLive(s *stream, told store.Cursor) (to store.Cursor, live bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if s.dirty {
-		s.dirty = false
-		return *h.position, false
+// replay must go on. Inside a transaction nobody can begin: what has been
+// delivered of it is in no position, and would be missed.
+func (h *hub) goLive(ctx context.Context, s *stream, told store.Cursor) (to store.Cursor, live bool, _ error) {
+	for {
+		h.mu.Lock()
+		switch {
+		case s.gone:
+			h.mu.Unlock()
+			return to, false, errStreamEnded
+		case !h.partial:
+			defer h.mu.Unlock()
+			if s.dirty {
+				s.dirty = false
+				return *h.position, false, nil
+			}
+			h.absent--
+			s.live, s.told = true, &told
+			if !told.Moved(*h.position, 0) {
+				s.told = h.position // all streams share it
+			}
+			return *h.position, true, nil
+		}
+		s.dirty = true
+		next := h.nextBatch()
+		h.mu.Unlock()
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return to, false, context.Cause(ctx)
+		}
 	}
-	if !s.gone {
-		h.absent--
+}
+
+// nextBatch is closed by the next batch, whatever it brings. It needs mu.
+func (h *hub) nextBatch() <-chan struct{} {
+	if h.next == nil {
+		h.next = make(chan struct{})
 	}
-	s.live, s.told = true, &told
-	if !told.Moved(*h.position, 0) {
-		s.told = h.position // all streams share it
-	}
-	return *h.position, true
+	return h.next
 }
 
 // changes returns how many streams came and went since the start.

@@ -23,10 +23,7 @@ const (
 // position to replay to.
 func (h *hub) recovered(ctx context.Context, pause time.Duration) (store.Cursor, error) {
 	h.mu.Lock()
-	if h.next == nil {
-		h.next = make(chan struct{})
-	}
-	next := h.next
+	next := h.nextBatch()
 	h.waiting++
 	h.mu.Unlock()
 	select {

@@ -43,9 +43,10 @@ func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor) err
 			after, pause = page.Next, replayPauseMin
 		}
 		var live bool
+		var err error
 		from = to
-		if to, live = h.goLive(s, told); live {
-			return nil
+		if to, live, err = h.goLive(ctx, s, told); live || err != nil {
+			return err
 		}
 	}
 }
@@ -93,9 +94,9 @@ func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 			return err
 		}
 	}
-	to, live := h.goLive(s, at)
-	if live {
-		return nil
+	to, live, err := h.goLive(ctx, s, at)
+	if live || err != nil {
+		return err
 	}
 	return h.catchUp(ctx, s, at, to)
 }

@@ -165,6 +165,30 @@ func TestBatchesDuringAReplayComeAfterIt(t *testing.T) {
 	})
 }
 
+// A bulk insert comes in parts. Who resumes between two of them must get the
+// first part too, which no position claims yet.
+func TestResumeInsideATransaction(t *testing.T) {
+	bothWays(t, nil, func(r *rig) {
+		start := r.open("5", "").expect("connected", "").id
+		first := r.source.add("5", "5")
+		r.source.mu.Lock()
+		first.Cursor, first.Partial = r.source.cursor(1), true
+		r.source.mu.Unlock()
+		r.deliver(first)
+		c := r.open("5", "&last_event_id="+start)
+		c.expect("connected", "")
+		fresh := r.open("5", "")
+		fresh.expect("connected", "")
+		r.deliver(r.source.add("5"))
+		for n := 2; n <= 4; n++ {
+			c.expect("notification", fmt.Sprintf(`{"id":%d}`, n))
+		}
+		fresh.expect("notification", `{"id":4}`)
+		r.deliver(r.source.add("5"))
+		c.expect("notification", `{"id":5}`)
+	})
+}
+
 // A loss that is told once and then forgotten with the connection is a loss in
 // silence: until the reset has been read, the client holds a stale cursor.
 func TestReset(t *testing.T) {

@@ -18,10 +18,14 @@ type Entry struct {
 }
 
 // Batch is everything that became visible between two polls of the feed, in
-// order of transaction ID and position. Cursor is the position after it.
+// order of transaction ID and position. Cursor is the position after it. In a
+// Partial batch the last transaction goes on in the next one, so that Cursor
+// does not claim it: whoever begins at Cursor would miss what this batch had of
+// it.
 type Batch struct {
 	Entries []Entry
 	Cursor  Cursor
+	Partial bool
 }
 
 // Notification is an Entry with its full row, as Load or Replay found it.

@@ -179,7 +179,7 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 			return polled, fmt.Errorf("poll: %w", err)
 		}
 		f.store.clock.Store(batch.Cursor.at.UnixMicro())
-		f.store.recent.add(batch, f.next != (Place{}))
+		f.store.recent.add(batch)
 		if err := deliver(ctx, batch); err != nil {
 			if ctx.Err() != nil {
 				return polled, context.Cause(ctx)

@@ -103,7 +103,7 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 		last := batch.Entries[pollLimit-1]
 		// The last transaction may go on: claim those before it, and remember
 		// how far into it we are.
-		batch.Cursor = batch.Cursor.through(last.XID - 1)
+		batch.Cursor, batch.Partial = batch.Cursor.through(last.XID-1), true
 		f.next = Place{last.XID, last.Position}
 	}
 	if guarded {

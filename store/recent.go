@@ -35,14 +35,13 @@ func newRecent(limit int) *recent {
 
 // add takes a batch before it is delivered: a stream that registers at the
 // batch's position must find its rows here. It replaces a batch that was
-// refused. bounded says that its last transaction goes on in the next batch, so
-// that its cursor is no place to begin at.
-func (r *recent) add(batch Batch, bounded bool) {
+// refused. The cursor of a partial batch is no place to begin at.
+func (r *recent) add(batch Batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.retract()
 	switch {
-	case bounded:
+	case batch.Partial:
 		r.forget(Cursor{})
 		return
 	case r.start.IsZero() || !r.start.sameLife(batch.Cursor):

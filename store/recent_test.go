@@ -65,16 +65,16 @@ func TestRecentAnswersAsTheLog(t *testing.T) {
 				incarnation++
 			}
 			batch := h.poll(incarnation)
-			if n := len(batch.Entries); n > 1 && h.random.IntN(10) == 0 { // bounded
-				cut := Batch{batch.Entries[:n/2], batch.Cursor.through(batch.Entries[n/2-1].XID - 1)}
-				r.add(cut, true)
+			if n := len(batch.Entries); n > 1 && h.random.IntN(10) == 0 {
+				cut := Batch{Entries: batch.Entries[:n/2], Cursor: batch.Cursor.through(batch.Entries[n/2-1].XID - 1), Partial: true}
+				r.add(cut)
 				r.delivered()
 				batch.Entries = batch.Entries[n/2:]
 			}
 			if h.random.IntN(8) == 0 { // refused
-				r.add(batch, false)
+				r.add(batch)
 			}
-			r.add(batch, false)
+			r.add(batch)
 			r.delivered()
 			cursors = append(cursors, batch.Cursor)
 		}
