@@ -12,7 +12,8 @@ import (
 type delivery struct {
 	to    *stream
 	event *event
-	spare bool // a client for which too much waits can do without it
+	row   *store.Entry // which row it is; nil for other events
+	spare bool         // a client for which too much waits can do without it
 }
 
 // deliver brings a batch to every stream of its users. Its error means that
@@ -21,7 +22,7 @@ func (h *hub) deliver(ctx context.Context, batch store.Batch) error {
 	loaded := map[string]bool{} // users whose rows are in rows
 	var rows []store.Notification
 	for {
-		missing := h.fanOut(batch, rows, loaded)
+		missing := h.fanOut(ctx, batch, rows, loaded)
 		if len(missing) == 0 {
 			return nil
 		}
@@ -39,26 +40,37 @@ func (h *hub) deliver(ctx context.Context, batch store.Batch) error {
 // fanOut moves the hub to the batch's position and sends rows to the live
 // streams of their users; where rows are missing for one, it does nothing and
 // returns their entries.
-func (h *hub) fanOut(batch store.Batch, rows []store.Notification, loaded map[string]bool) (missing []store.Entry) {
+func (h *hub) fanOut(ctx context.Context, batch store.Batch, rows []store.Notification, loaded map[string]bool) (missing []store.Entry) {
 	h.sending.Lock()
 	defer h.sending.Unlock()
 	missing, revoked := h.choose(batch, rows, loaded)
-	h.send()
+	for _, d := range h.send() {
+		h.overflow(ctx, d)
+	}
 	for _, s := range revoked {
 		h.end(s, endRevoked)
 	}
 	return missing
 }
 
-// send hands the deliveries over. It needs sending.
-func (h *hub) send() {
+// send hands the deliveries over, and returns for each stream the first one
+// that it did not take; what comes after it would come out of order. It needs
+// sending.
+func (h *hub) send() (refused []delivery) {
+	var full map[*stream]bool // made when the first one is
 	for _, d := range h.deliveries {
-		if !d.to.out.Send(d.event) && !d.spare {
-			h.slow(d.to)
+		if full[d.to] || d.to.out.Send(d.event) || d.spare {
+			continue
 		}
+		if full == nil {
+			full = map[*stream]bool{}
+		}
+		full[d.to] = true
+		refused = append(refused, d)
 	}
 	clear(h.deliveries) // so that nothing is held by what is left of them
 	h.deliveries = h.deliveries[:0]
+	return refused
 }
 
 // choose fills the deliveries with what a batch brings, and returns the streams
@@ -81,13 +93,15 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 	if len(rows) > 0 {
 		before = h.position.String()
 	}
+	h.before = h.position
 	h.position, h.partial = &batch.Cursor, batch.Partial
 	after := before
 	if len(rows) > 0 && moved {
 		after = batch.Cursor.String()
 	}
 	last := lastRows(rows)
-	for i, n := range rows {
+	for i := range rows {
+		n := &rows[i]
 		if n.Err != nil {
 			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)
 		} else if n.Data == nil {
@@ -98,9 +112,9 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 		if last[n.UserKey] == i {
 			id = after
 		}
-		e := notificationEvent(id, n)
+		e := notificationEvent(id, *n)
 		for _, s := range h.users[n.UserKey] {
-			if !s.live || !s.wants(n) {
+			if !s.live || !s.wants(*n) {
 				continue
 			}
 			if id == after {
@@ -109,7 +123,7 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 			if n.Err != nil {
 				h.metrics.resets.WithLabelValues("unreadable").Inc()
 			}
-			h.deliveries = append(h.deliveries, delivery{to: s, event: e})
+			h.deliveries = append(h.deliveries, delivery{to: s, event: e, row: &n.Entry})
 		}
 	}
 	for _, e := range batch.Entries {

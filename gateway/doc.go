@@ -15,9 +15,11 @@
 // must first be told of a loss carries a stale cursor until it has been.
 //
 // Back-pressure. A stream hands its events to a transport, which queues and
-// never blocks. A live client that lets more than the buffer pile up is ended
-// with slow_consumer and comes back with its cursor; it never holds up another.
-// A replay waits for its own client before it reads the next page.
+// never blocks. A live client that does not read, and lets more than the buffer
+// pile up, is ended with slow_consumer and comes back with its cursor; one that
+// reads, and met a batch larger than its buffer, gets the rest from the log at
+// its own pace. Neither holds up another. A replay waits for its own client
+// before it reads the next page.
 //
 // What may not be assumed: that an event was read because it was written; that
 // events of different users have an order; that one ID comes only once.

@@ -19,6 +19,7 @@ type ender struct {
 }
 
 func (ender) Send(*event) bool              { return true }
+func (ender) Stalled() time.Duration        { return 0 }
 func (ender) Drained(context.Context) error { return nil }
 
 func (ender) Serve(http.ResponseWriter, *http.Request, func(context.Context), func(bool)) {}

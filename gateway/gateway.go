@@ -112,6 +112,7 @@ func (g *Gateway) ConnState(c net.Conn, state http.ConnState) { g.shakes.follow(
 // ctx's cause.
 func (g *Gateway) Run(ctx context.Context) error {
 	if g.lot == nil {
+		defer g.hub.awaitBursts()
 		return g.runPings(ctx)
 	}
 	var pinging sync.WaitGroup
@@ -120,6 +121,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	err := g.lot.run(ctx)
 	cancel(err)
 	pinging.Wait()
+	g.hub.awaitBursts()
 	return err
 }
 

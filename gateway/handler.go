@@ -220,20 +220,14 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 	var replay func(context.Context)
 	switch {
 	case unread:
-		replay = func(ctx context.Context) { g.replayed(ctx, s, g.hub.unread(ctx, s, at)) }
+		replay = func(ctx context.Context) { g.hub.replayed(ctx, s, g.hub.unread(ctx, s, at)) }
 	case !from.IsZero():
-		replay = func(ctx context.Context) { g.replayed(ctx, s, g.hub.catchUp(ctx, s, from, at)) }
+		replay = func(ctx context.Context) {
+			g.hub.replayed(ctx, s, g.hub.catchUp(ctx, s, from, at, store.Place{}, g.hub.resumePace()))
+		}
 	}
 	setHead(w.Header())
 	s.out.Serve(w, r, replay, func(stuck bool) { g.hub.leave(s, stuck) })
-}
-
-// replayed ends a stream whose replay could not go on.
-func (g *Gateway) replayed(ctx context.Context, s *stream, err error) {
-	if err != nil && ctx.Err() == nil && !errors.Is(err, errStreamEnded) {
-		g.config.Logger.Error("replay failed", "err", err)
-		g.hub.fail(s)
-	}
 }
 
 // resume reads a last event ID. One that proves nothing is no error: the

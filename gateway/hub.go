@@ -21,7 +21,9 @@ type hub struct {
 	// their streams, so that no ping carries a position whose rows are still on
 	// their way. It is taken before mu, and no request waits for it.
 	sending    sync.Mutex
-	deliveries []delivery // guarded by sending
+	deliveries []delivery    // guarded by sending
+	before     *store.Cursor // the position before the batch that is sent; guarded by sending
+	catching   chan struct{} // one in it for each burst that is caught up with; capacity: maxCatching
 
 	mu       sync.Mutex
 	position *store.Cursor        // after the last delivered batch, nil before the first; what it points to never changes; guarded by mu
@@ -42,6 +44,7 @@ func newHub(config Config, source Source, m *metrics) *hub {
 	return &hub{
 		config: config, source: source, metrics: m, complaints: &complaints{logger: config.Logger},
 		users: map[string][]*stream{}, wheel: newWheel(config.PingInterval), empty: make(chan struct{}),
+		catching: make(chan struct{}, maxCatching),
 	}
 }
 

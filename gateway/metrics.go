@@ -21,6 +21,7 @@ type metrics struct {
 	replayed     prometheus.Counter
 	resets       *prometheus.CounterVec // reason: those of store.ResetError, and unreadable
 	slow         prometheus.Counter
+	bursts       prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -46,8 +47,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		resets:   vector("resets_total", "Reset events, by reason.", "reason"),
 		slow:     counter("slow_consumers_total", "Streams that were ended because too much waited to be read."),
 	}
+	m.bursts = counter("bursts_total", "Streams that got the rest of a batch larger than their buffer from the log.")
 	sent := vector("events_sent_total", "Events written to streams, by type.", "event")
-	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, sent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow)
+	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, sent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow, m.bursts)
 	for _, reason := range endings() {
 		m.closed.WithLabelValues(reason)
 	}

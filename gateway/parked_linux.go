@@ -111,6 +111,16 @@ func (p *parked) take(e *event) {
 	p.backlog.size += len(e.bytes)
 }
 
+// Stalled goes by what the socket has taken.
+func (p *parked) Stalled() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.backlog == nil || p.state != parkedOpen {
+		return 0
+	}
+	return time.Since(p.backlog.since)
+}
+
 // Drained waits until the socket has taken everything.
 func (p *parked) Drained(ctx context.Context) error {
 	p.mu.Lock()

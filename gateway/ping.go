@@ -99,7 +99,7 @@ func (h *hub) ping(bucket, left int, p *pings) int {
 			}
 			s.told, e = h.position, p.moved
 		}
-		h.deliveries = append(h.deliveries, delivery{to: s, event: e})
+		h.deliveries = append(h.deliveries, delivery{to: s, event: e, spare: true})
 	}
 	h.mu.Unlock()
 	h.send()

@@ -19,6 +19,7 @@ type queue struct {
 	mu      sync.Mutex
 	waiting []*event        // guarded by mu
 	size    int             // bytes of waiting and of the event being written; guarded by mu
+	since   time.Time       // of the last progress; guarded by mu
 	ended   bool            // nothing more is taken; guarded by mu
 	idle    []chan struct{} // closed when size is 0 or the writer is gone; guarded by mu
 	gone    bool            // the writer has returned; guarded by mu
@@ -58,12 +59,25 @@ func (q *queue) End(e *event) {
 
 // push needs mu.
 func (q *queue) push(e *event) {
+	if q.size == 0 {
+		q.since = time.Now()
+	}
 	q.waiting = append(q.waiting, e)
 	q.size += len(e.bytes)
 	select {
 	case q.wake <- struct{}{}:
 	default: // a wake is pending already
 	}
+}
+
+// Stalled goes by whole events.
+func (q *queue) Stalled() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.size == 0 {
+		return 0
+	}
+	return time.Since(q.since)
 }
 
 // Drained waits for the writer to have written everything.
@@ -145,7 +159,7 @@ func (q *queue) write(ctx context.Context, w http.ResponseWriter) error {
 func (q *queue) wrote(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.size -= n
+	q.size, q.since = q.size-n, time.Now()
 	if q.size == 0 {
 		q.release()
 	}

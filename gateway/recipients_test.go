@@ -87,6 +87,8 @@ type silent struct{}
 
 func (silent) Send(*event) bool { return true }
 
+func (silent) Stalled() time.Duration { return 0 }
+
 func (silent) Drained(context.Context) error                                               { return nil }
 func (silent) End(*event)                                                                  {}
 func (silent) Serve(http.ResponseWriter, *http.Request, func(context.Context), func(bool)) {}

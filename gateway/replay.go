@@ -10,28 +10,28 @@ import (
 
 // catchUp brings a stream what its client has missed between from and to, and
 // what came while it did, and makes it live. While Postgres is away it waits.
-// It runs in a goroutine of the request, which waits for it.
-func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor) error {
+// It begins after a place, and runs in a goroutine of the request, which waits
+// for it, or of a burst.
+func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor, after store.Place, pace pace) error {
 	told := from
-	for {
-		var after store.Place
+	for ; ; after = (store.Place{}) {
 		for pause := replayPauseMin; ; {
 			if !from.SameInstallation(to) {
 				h.metrics.resets.WithLabelValues("foreign").Inc()
-				if err := send(ctx, s, resetEvent(to.String(), "foreign")); err != nil {
+				if err := send(ctx, s, resetEvent(to.String(), "foreign"), pace); err != nil {
 					return err
 				}
 				told = to
 				break
 			}
-			page, err := h.source.Replay(ctx, s.recipient.UserKey, from, to, after, h.config.ReplayLimit)
+			page, err := h.source.Replay(ctx, s.recipient.UserKey, from, to, after, pace.page)
 			if err != nil {
 				if to, err = h.wait(ctx, "replay waits for Postgres", err, &pause, to); err != nil {
 					return err
 				}
 				continue
 			}
-			if told, err = h.sendPage(ctx, s, page.Notifications, page.After, told); err != nil {
+			if told, err = h.sendPage(ctx, s, page.Notifications, page.After, told, pace); err != nil {
 				return err
 			}
 			if !page.More {
@@ -85,12 +85,13 @@ func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 	if len(all) > 0 {
 		after[len(all)-1] = at
 	}
-	told, err := h.sendPage(ctx, s, all, after, store.Cursor{})
+	pace := h.resumePace()
+	told, err := h.sendPage(ctx, s, all, after, store.Cursor{}, pace)
 	if err != nil {
 		return err
 	}
 	if told.IsZero() { // no event carried the position
-		if err := send(ctx, s, pingEvent(at.String(), time.Now())); err != nil {
+		if err := send(ctx, s, pingEvent(at.String(), time.Now()), pace); err != nil {
 			return err
 		}
 	}
@@ -98,14 +99,14 @@ func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 	if live || err != nil {
 		return err
 	}
-	return h.catchUp(ctx, s, at, to)
+	return h.catchUp(ctx, s, at, to, store.Place{}, pace)
 }
 
 // sendPage sends rows as fast as the client reads them. Each carries the
 // position that reading it proves: after has one for each row, zero where it
 // is still that of the row before. told is the position in the last id that
 // was sent before, and the one it returns that of the last sent now.
-func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification, after []store.Cursor, told store.Cursor) (store.Cursor, error) {
+func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification, after []store.Cursor, told store.Cursor, pace pace) (store.Cursor, error) {
 	proven := told
 	for i, n := range rows {
 		if !after[i].IsZero() {
@@ -120,7 +121,7 @@ func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification
 		}
 		e := notificationEvent(proven.String(), n)
 		e.captured = time.Time{} // its delay is the client's absence
-		if err := send(ctx, s, e); err != nil {
+		if err := send(ctx, s, e, pace); err != nil {
 			return told, err
 		}
 		told = proven
@@ -129,10 +130,30 @@ func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification
 	return told, nil
 }
 
-// send waits for the client instead of ending a slow one.
-func send(ctx context.Context, s *stream, e *event) error {
+// pace is how a replay treats its client.
+type pace struct {
+	page     int           // rows at a time
+	patience time.Duration // how long the client may take nothing; zero leaves that to the transport
+}
+
+// resumePace is that of a client that comes back.
+func (h *hub) resumePace() pace { return pace{page: h.config.ReplayLimit} }
+
+// send waits for the client instead of ending a slow one. Its error is
+// errStalled when patience is over.
+func send(ctx context.Context, s *stream, e *event, pace pace) error {
 	for !s.out.Send(e) {
-		if err := s.out.Drained(ctx); err != nil {
+		waiting, cancel := ctx, context.CancelFunc(func() {})
+		if pace.patience > 0 {
+			waiting, cancel = context.WithTimeout(ctx, pace.patience)
+		}
+		err := s.out.Drained(waiting)
+		cancel()
+		switch {
+		case err == nil, waiting.Err() != nil && ctx.Err() == nil && s.out.Stalled() < pace.patience:
+		case waiting.Err() != nil && ctx.Err() == nil:
+			return errStalled
+		default:
 			return fmt.Errorf("wait for the client: %w", err)
 		}
 	}

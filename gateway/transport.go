@@ -14,6 +14,8 @@ import (
 type transport interface {
 	// Send takes an event; false when more waits than the buffer holds.
 	Send(e *event) bool
+	// Stalled is for how long nothing was written while something waits.
+	Stalled() time.Duration
 	// Drained waits until everything that was taken has been written.
 	Drained(ctx context.Context) error
 	// End takes the last event and closes the connection after it.

@@ -17,6 +17,9 @@ type Entry struct {
 	Disconnect string    // when not empty, no notification but an order to end the user's streams: the reason
 }
 
+// Before is the place in a replay at which e is the next row.
+func (e Entry) Before() Place { return Place{e.XID, e.Position - 1} }
+
 // Batch is everything that became visible between two polls of the feed, in
 // order of transaction ID and position. Cursor is the position after it. In a
 // Partial batch the last transaction goes on in the next one, so that Cursor
