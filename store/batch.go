@@ -76,6 +76,14 @@ func (s Snapshot) Sees(xid uint64) bool {
 	return !running
 }
 
+// oldest returns a transaction ID below which every transaction had ended.
+func (s Snapshot) oldest() uint64 {
+	if len(s.Xip) > 0 {
+		return s.Xip[0]
+	}
+	return s.Xmax
+}
+
 // Clip forgets every transaction above highest. After a crash Postgres hands
 // out again the IDs of transactions that never reached the disk, so a snapshot
 // may claim no more than the log rows that proved it: clipping to the highest

@@ -42,6 +42,7 @@ type Feed struct {
 	next     Place         // inside, once the batch that poll made has been handed over; owned by Run's goroutine
 	highest  uint64        // highest committed xid seen in the log; owned by Run's goroutine
 	patience time.Duration // for one answer; owned by Run's goroutine
+	marks    marks         // where the position was; owned by Run's goroutine
 
 	mu   sync.Mutex
 	why  error // why the feed is not connected, nil while it is; guarded by mu
@@ -192,6 +193,7 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 		}
 		f.store.recent.delivered()
 		f.position, f.inside = batch.Cursor, f.next
+		f.marks.add(f.position)
 		f.observe(wake, len(batch.Entries))
 		polled, refused = true, backoff{}
 		f.ready(batch.Cursor.install)
@@ -225,7 +227,7 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if previous := f.store.server.Load(); previous != nil && previous.install != known.install {
-		f.position, f.inside = Cursor{}, Place{} // another installation: its transaction IDs have nothing to do with ours
+		f.position, f.inside, f.marks = Cursor{}, Place{}, nil // another installation: its transaction IDs have nothing to do with ours
 	}
 	// A promoted standby may lack what its primary had committed, and hands
 	// those transaction IDs out again.

@@ -15,8 +15,8 @@ func TestPlansOfALargeLog(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
 	c.sql("SET plan_cache_mode = force_generic_plan; SET jit = off")
-	c.sql(`INSERT INTO notification_gateway.log (xid, user_key, item_id)
-		SELECT (1000000 + i / 3)::text::xid8, i %% 1000, i FROM generate_series(1, 200000) i`)
+	c.sql(`INSERT INTO notification_gateway.log (xid, inserted_at, user_key, item_id)
+		SELECT (1000000 + i / 3)::text::xid8, now() - interval '1 hour', i %% 1000, i FROM generate_series(1, 200000) i`)
 	const last = 1_066_666 // xid
 	// Everybody's rows of the last hundred transactions and of two older ones.
 	poll := fmt.Sprintf("'%d', '{%d,%d}', '0', 0, 10001", last-100, last-5000, last-9000)
@@ -24,7 +24,7 @@ func TestPlansOfALargeLog(t *testing.T) {
 	replay := fmt.Sprintf("'5', '%d', '{%d,%d}', '0', 0, 1001", last-33_000, last-40_000, last-50_000)
 	for _, when := range []string{"without statistics", "with them"} {
 		for name, q := range map[string]struct{ sql, args, index string }{
-			"poll": {store.PollSQL, poll, "log_pkey"}, "poll in a new life": {store.PollGuardSQL, poll + ", clock_timestamp() - interval '1 minute'", ""},
+			"poll": {store.PollSQL, poll, "log_pkey"}, "poll in a new life": {store.PollGuardSQL, poll + fmt.Sprintf(", clock_timestamp() - interval '1 minute', '%d'", last-300), "log_pkey"},
 			"replay": {store.ReplaySQL, replay, "log_user"}, "replay in a new life": {store.ReplayGuardSQL, replay + ", clock_timestamp() + interval '1 minute'", "log_user"},
 		} {
 			c.sql("PREPARE q AS %s", q.sql)
@@ -46,7 +46,7 @@ func TestPlansOfALargeLog(t *testing.T) {
 			c.sql("DEALLOCATE q")
 			removed := regexp.MustCompile(`Rows Removed by Filter: \d{4,}`).FindString(plan.String())
 			t.Logf("%s, %s: %s", name, when, regexp.MustCompile(`Execution Time: .*`).FindString(plan.String()))
-			if q.index != "" && (strings.Contains(plan.String(), "Seq Scan on log") || removed != "" || !strings.Contains(plan.String(), q.index)) {
+			if strings.Contains(plan.String(), "Seq Scan on log") || removed != "" || !strings.Contains(plan.String(), q.index) {
 				t.Errorf("%s, %s:\n%s", name, when, plan.String())
 			}
 		}

@@ -28,9 +28,10 @@ UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text:
 	pollColumns = `SELECT NULL, NULL, xid::text, position, inserted_at, user_key, item_id, disconnect
   FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
 	// pollGuardSQL follows in a new incarnation of the server, when transaction
-	// IDs alone prove nothing: rows younger than $6 come again.
+	// IDs alone prove nothing: rows younger than $6 come again. Transactions
+	// below $7 had ended by then, so that not the whole log must be looked at.
 	pollGuardSQL = `
-UNION ALL (` + pollColumns + `xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY log.xid, log.position LIMIT $5)`
+UNION ALL (` + pollColumns + `xid >= $7::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY log.xid, log.position LIMIT $5)`
 )
 
 // pollLimit bounds one batch, so that a bulk insert of a million rows costs
@@ -56,7 +57,8 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 	}
 	guarded := !first && f.position.incarnation != server.incarnation
 	if guarded {
-		query, args = pollSQL+pollGuardSQL, append(args, f.position.at.Add(-guard))
+		young := f.position.at.Add(-guard)
+		query, args = pollSQL+pollGuardSQL, append(args, young, strconv.FormatUint(f.marks.endedBy(young), 10))
 	}
 	rows, err := conn.Query(ctx, query, args...)
 	if err != nil {
