@@ -23,6 +23,7 @@ func TestReplayOfManyPages(t *testing.T) {
 	before.readyz(t, 200)
 	token := mint(t, "5")
 	lastID := until(t, before.stream(t, token, ""), "Connected")
+	before.stop()
 	want := map[string]bool{}
 	insert := func(rows int) { // in one transaction
 		if err := db.Exec(t.Context(), `INSERT INTO notifications (user_id, notification_type, title, message)
