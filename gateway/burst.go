@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	maxCatching   = 64                     // bursts that are caught up with at a time
-	burstPage     = 100                    // rows of one in memory
-	burstStall    = 100 * time.Millisecond // a client that has taken nothing for so long does not read
-	burstPatience = time.Second            // for a client that has been given the time to read
+	maxCatching   = 64                    // bursts that are caught up with at a time
+	burstPage     = 100                   // rows of one in memory
+	burstStall    = 25 * time.Millisecond // a client that has taken nothing for so long while something waited does not read
+	burstPatience = time.Second           // for a client that has been given the time to read
 )
 
 var errStalled = errors.New("the client takes nothing")

@@ -41,7 +41,7 @@ func TestSilentClient(t *testing.T) {
 	url := storetest.CRM(t)
 	environment(t, url)
 	g := serveInTest(t)
-	f := silence{rows: 250, others: 5}.run(t, g, url)
+	f := silence{rows: 250, others: 5, pace: time.Millisecond}.run(t, g, url)
 	t.Logf("ended after %d rows with %d bytes in the kernel", f.ended, f.kernel)
 	if f.ended > 200 || f.kernel > 150_000 || f.lost > 0 {
 		t.Errorf("ended after %d rows with %d bytes in the kernel, %d rows lost", f.ended, f.kernel, f.lost)
