@@ -48,5 +48,5 @@ lint: ## format, vet, staticcheck
 check: lint test fuzz e2e majors ## what CI runs
 
 bench: ## the benchmark report, beside its floors and targets; then the attack
-	@go build -o bin/bench ./cmd/bench && bin/bench report
+	@go build -o bin/bench ./cmd/bench && bin/bench report --plots deploy
 	go test -run '^$$' -bench . -benchtime 1x ./cmd/gateway

@@ -79,8 +79,9 @@ func (c *child) pid() int { return c.cmd.Process.Pid }
 
 // target is the address that streams are opened at.
 type target struct {
-	url     *url.URL
-	counted string // the event type that is a notification
+	url      *url.URL // with a port
+	counted  string   // the event type that is a notification
+	insecure bool     // any certificate will do
 }
 
 // startCrew starts what at most streams need. They are opened by open.
@@ -105,6 +106,7 @@ func startCrew(t target, streams, inFlight int) (*crew, error) {
 		c.members = append(c.members, m)
 		if err := m.tasks.Encode(crowdTask{
 			Do: crowdBegin, Address: a.AddrPort().String(), Host: t.url.Host, Path: t.url.RequestURI(), Counted: t.counted,
+			TLS: t.url.Scheme == "https", Insecure: t.insecure,
 			InFlight: max(1, inFlight/processes), First: i * c.share,
 		}); err != nil {
 			c.stop()

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // crowdTask is one command to a process that holds streams: a JSON line. Each
@@ -22,6 +23,8 @@ type crowdTask struct {
 	// For begin: whom to ask, and how.
 	Address  string `json:",omitempty"` // IP address and port
 	Host     string `json:",omitempty"`
+	TLS      bool   `json:",omitempty"`
+	Insecure bool   `json:",omitempty"` // any certificate will do
 	Path     string `json:",omitempty"` // with the query
 	Counted  string `json:",omitempty"` // the event type that is a notification
 	InFlight int    `json:",omitempty"` // connections that wait for their answer's head at once
@@ -86,6 +89,21 @@ func (c *counts) add(o counts) {
 	}
 }
 
+// pinged notes pings that came now.
+func (c *counts) pinged(since time.Duration, n int64) {
+	if n == 0 {
+		return
+	}
+	slot := int(since * pingSlots / time.Second)
+	for len(c.Pings) <= slot {
+		c.Pings = append(c.Pings, 0)
+	}
+	c.Pings[slot] += int32(n)
+}
+
+// errNoStream is said of an answer with another content type.
+var errNoStream = errors.New("the answer is no event stream")
+
 // broken says what kept a stream from being open, or nil.
 func (c *counts) broken() error {
 	switch {
@@ -110,9 +128,12 @@ func crowdChild(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	if err := tasks.Decode(&begin); err != nil || begin.Do != crowdBegin {
 		return errors.New("is started by the other commands")
 	}
-	c, err := newCrowd(begin)
-	if err != nil {
-		return err
+	var c holder = newReaders(begin)
+	if !begin.TLS {
+		var err error
+		if c, err = newCrowd(begin); err != nil {
+			return err
+		}
 	}
 	defer c.close()
 	for {

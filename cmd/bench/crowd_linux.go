@@ -12,9 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// streamsPerSource keeps the kernel's search for a free port short.
-const streamsPerSource = 7000
-
 // crowd holds many streams on one thread that waits for all of them at once
 // and reads into one buffer, so that it costs less than what it measures.
 type crowd struct {
@@ -54,7 +51,7 @@ const (
 	crowdClosed
 )
 
-func newCrowd(begin crowdTask) (*crowd, error) {
+func newCrowd(begin crowdTask) (holder, error) {
 	peer, err := netip.ParseAddrPort(begin.Address)
 	if err != nil {
 		return nil, fmt.Errorf("address: %w", err)
@@ -201,51 +198,6 @@ func (c *crowd) ended(i int, why string) {
 	c.fail(i, &c.counts.Failed, "before an answer: "+why)
 }
 
-// connect begins as many connections as may be under way.
-func (c *crowd) connect() {
-	for len(c.waiting) > 0 && c.inFlight < c.begin.InFlight {
-		i := c.waiting[0]
-		c.waiting = c.waiting[1:]
-		if err := c.dial(i); err != nil {
-			c.fail(i, &c.counts.Failed, err.Error())
-		}
-	}
-}
-
-func (c *crowd) dial(i int) error {
-	family := unix.AF_INET
-	if _, six := c.peer.(*unix.SockaddrInet6); six {
-		family = unix.AF_INET6
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("make a socket: %w", err)
-	}
-	s := &c.streams[i]
-	s.fd, s.state = fd, crowdConnecting
-	s.scanner = scanner{counted: c.begin.Counted, id: s.scanner.id}
-	c.inFlight++
-	if c.local {
-		// Without this option the kernel looks for a port that no other
-		// connection of the address has, and runs out of them.
-		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-			return fmt.Errorf("IP_BIND_ADDRESS_NO_PORT: %w", err)
-		}
-		source := 2 + (c.begin.First+i)/streamsPerSource
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, byte(source >> 8), byte(source)}}); err != nil {
-			return fmt.Errorf("bind to a loopback address: %w", err)
-		}
-	}
-	if err := unix.Connect(fd, c.peer); err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		return fmt.Errorf("connect: %w", err)
-	}
-	event := unix.EpollEvent{Events: unix.EPOLLOUT, Fd: int32(i)}
-	if err := unix.EpollCtl(c.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
-		return fmt.Errorf("watch: %w", err)
-	}
-	return nil
-}
-
 // ready goes on with a stream whose descriptor is.
 func (c *crowd) ready(i int, events uint32) {
 	s := &c.streams[i]
@@ -260,32 +212,6 @@ func (c *crowd) ready(i int, events uint32) {
 	case events&(unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0:
 		c.ended(i, "the server closed the connection")
 	}
-}
-
-// ask sends the request on a connection that has been made. It fits into an
-// empty socket's buffer.
-func (c *crowd) ask(i int) error {
-	s := &c.streams[i]
-	number, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && number != 0 {
-		err = unix.Errno(number)
-	}
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	var token string
-	if len(c.tokens) > 0 {
-		token = c.tokens[(c.begin.First+i)%len(c.tokens)]
-	}
-	request := c.begin.request(token, s.scanner.id)
-	if n, err := unix.Write(s.fd, []byte(request)); err != nil {
-		return fmt.Errorf("send the request: %w", err)
-	} else if n < len(request) {
-		return fmt.Errorf("send the request: %d of %d bytes were taken", n, len(request))
-	}
-	s.state = crowdAsked
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(i)}
-	return unix.EpollCtl(c.epoll, unix.EPOLL_CTL_MOD, s.fd, &event)
 }
 
 // read takes what has come.
@@ -309,7 +235,7 @@ func (c *crowd) read(i int) {
 			c.fail(i, &c.counts.Failed, err.Error())
 			return
 		}
-		c.pinged(c.counts.Events[kindPing] - pings)
+		c.counts.pinged(time.Since(c.began), c.counts.Events[kindPing]-pings)
 		if s.state == crowdAsked && s.scanner.status != 0 {
 			c.answered(i)
 		}
@@ -330,7 +256,7 @@ func (c *crowd) answered(i int) {
 		return
 	}
 	if !s.scanner.events {
-		c.fail(i, &c.counts.Refused, "the answer is no event stream")
+		c.fail(i, &c.counts.Refused, errNoStream.Error())
 		return
 	}
 	s.state = crowdStreaming
@@ -343,16 +269,4 @@ func (c *crowd) answered(i int) {
 			c.fail(i, &c.counts.Failed, err.Error())
 		}
 	}
-}
-
-// pinged notes when pings came.
-func (c *crowd) pinged(n int64) {
-	if n == 0 {
-		return
-	}
-	slot := int(time.Since(c.began) * pingSlots / time.Second)
-	for len(c.counts.Pings) <= slot {
-		c.counts.Pings = append(c.counts.Pings, 0)
-	}
-	c.counts.Pings[slot] += int32(n)
 }

@@ -172,8 +172,8 @@ func (l *loader) write(ctx context.Context) error {
 	defer db.Close()
 	var probing sync.WaitGroup
 	var probeErr error
-	if l.loadPlan.probe != "" && l.insert == insertSQL {
-		p, err := openProbe(ctx, l.target, l.loadPlan.probe)
+	if l.probe != "" && l.insert == insertSQL {
+		p, err := openProbes(ctx, l.target, []string{l.probe})
 		if err != nil {
 			return err
 		}

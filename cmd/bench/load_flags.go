@@ -38,6 +38,7 @@ func parseLoad(args []string, stdout io.Writer) (p loadPlan, err error) {
 	fs := flag.NewFlagSet("load", flag.ContinueOnError)
 	address := fs.String("url", "", "the `URL` of the event stream; required")
 	event := fs.String("event", "notification", "the event `type` that is counted; message: events without one")
+	insecure := fs.Bool("insecure", false, "take any certificate")
 	token := fs.String("token", "", "the `token` that every stream sends")
 	tokenFile := fs.String("token-file", "", "`file` with a token on each line, which the streams take in turn")
 	secretFile := fs.String("secret-file", "", "`file` with the secret (HS256) to mint tokens with; else GATEWAY_JWT_SECRET")
@@ -58,7 +59,7 @@ func parseLoad(args []string, stdout io.Writer) (p loadPlan, err error) {
 	if err := parseFlags(fs, "bench load --url http://127.0.0.1:8080/api/notifications/stream/ [flags]", args, stdout); err != nil {
 		return p, err
 	}
-	if err := p.validate(*address, *event); err != nil {
+	if err := p.validate(*address, *event, *insecure); err != nil {
 		return p, usageError{err}
 	}
 	if err := p.findTokens(*token, *tokenFile, *secretFile); err != nil {
@@ -67,18 +68,19 @@ func parseLoad(args []string, stdout io.Writer) (p loadPlan, err error) {
 	return p, nil
 }
 
-func (p *loadPlan) validate(address, event string) error {
+func (p *loadPlan) validate(address, event string, insecure bool) error {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
 		return errors.New("--url: required, such as http://127.0.0.1:8080/api/notifications/stream/")
 	}
-	if u.Scheme != "http" {
-		return errors.New("--url: only http; put a proxy that ends TLS in front, or load the server behind yours")
+	port, known := map[string]string{"http": ":80", "https": ":443"}[u.Scheme]
+	if !known {
+		return errors.New("--url: must be http or https")
 	}
 	if u.Port() == "" {
-		u.Host += ":80"
+		u.Host += port
 	}
-	p.target = target{url: u, counted: event}
+	p.target = target{url: u, counted: event, insecure: insecure}
 	p.users = cmp.Or(p.users, p.streams)
 	p.burst = cmp.Or(p.burst, max(1, int(p.rate/100)))
 	switch {

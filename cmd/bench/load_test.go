@@ -53,6 +53,28 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// Most addresses that an operator can name are behind TLS.
+func TestLoadTLS(t *testing.T) {
+	b := openBench(t)
+	cert, key, err := certificate(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openSiteOf(t, b, "GATEWAY_TLS_CERT="+cert, "GATEWAY_TLS_KEY="+key)
+	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
+	var out, log bytes.Buffer
+	args := []string{
+		"load", "--url", "https://" + s.public + streamPath, "--database-url", s.dbURL, "--streams", "20", "--slow", "2", "--storm", "10", "--rate", "100", "--duration", "1s",
+	}
+	if code := run(t.Context(), append(args, "--insecure"), &out, &log); code != 0 || !strings.Contains(out.String(), "✔") {
+		t.Errorf("status %d: %s%s", code, &out, &log)
+	}
+	log.Reset()
+	if code := run(t.Context(), args, &out, &log); code != 1 || !strings.Contains(log.String(), "certificate") {
+		t.Errorf("status %d: %s", code, &log)
+	}
+}
+
 // A load test that cannot fail proves nothing.
 func TestLoadFails(t *testing.T) {
 	s := openSite(t)
@@ -84,7 +106,7 @@ func TestUsage(t *testing.T) {
 		"nonsense":                             "no command",
 		"load":                                 "--url",
 		"load --url ":                          "--url",
-		"load --url https://localhost/":        "--url",
+		"load --url ftp://localhost/":          "--url",
 		"load --url http://x/ --streams 0":     "--streams",
 		"load --url http://x/ --streams ten":   "streams",
 		"load --url http://x/ --users 3":       "--users",
@@ -112,6 +134,11 @@ func TestUsage(t *testing.T) {
 // openSite is a gateway with a database of its own.
 func openSite(t *testing.T) *site {
 	t.Helper()
+	return openSiteOf(t, openBench(t))
+}
+
+func openBench(t *testing.T) *bench {
+	t.Helper()
 	b, err := startBench(t.Context(), testSecret, t.Logf)
 	if err != nil && os.Getenv("CI") != "true" {
 		t.Skip(err)
@@ -124,7 +151,12 @@ func openSite(t *testing.T) *site {
 			t.Error(err)
 		}
 	})
-	s, err := b.open(t.Context())
+	return b
+}
+
+func openSiteOf(t *testing.T, b *bench, env ...string) *site {
+	t.Helper()
+	s, err := b.open(t.Context(), env...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // metrics reads a gateway's measurements, by name with labels, without their
@@ -47,4 +48,24 @@ func (g *gateway) collect(ctx context.Context) error {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
 	return resp.Body.Close()
+}
+
+// until waits for the measurements to be as done says.
+func (g *gateway) until(ctx context.Context, done func(map[string]float64) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		m, err := g.metrics(ctx)
+		if err != nil {
+			return err
+		}
+		if done(m) {
+			return nil
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return fmt.Errorf("the gateway does not come so far: %w", context.Cause(ctx))
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,7 +37,11 @@ func openProbe(ctx context.Context, t target, token string) (*probe, error) {
 	}
 	r.Header.Set("Accept", "text/event-stream")
 	r.Header.Set("Authorization", "Bearer "+token)
-	resp, err := http.DefaultClient.Do(r)
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,                                        // one stream, one connection
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: t.insecure}, //nolint:gosec // the operator asked for it
+	}}
+	resp, err := client.Do(r)
 	if err != nil {
 		return nil, fmt.Errorf("open a probe: %w", err)
 	}
@@ -105,18 +110,41 @@ func (p *probe) close() {
 	p.reading.Wait()
 }
 
-// probeSQL inserts the rows $2 to $3 for the user $1.
-const probeSQL = `INSERT INTO notifications (user_id, notification_type, title, message)
-SELECT $1::bigint, 'bench', '` + probeMark + `' || i, 'probe' FROM generate_series($2::integer, $3::integer) i`
+// probes are one stream each of users that follow one another. Many rows for
+// one user alone would overflow what may wait for his stream.
+type probes []*probe
 
-// latency inserts rows for the probe's user, burst of them in a transaction,
-// and returns how long after the acknowledgement of its COMMIT, and how long
-// after its INSERT was sent, each was read.
-func (p *probe) latency(ctx context.Context, db *throwaway.DB, user, rows, burst int, rate float64) (acknowledged, sent lags, err error) {
+func openProbes(ctx context.Context, t target, tokens []string) (probes, error) {
+	var all probes
+	for _, token := range tokens {
+		p, err := openProbe(ctx, t, token)
+		if err != nil {
+			all.close()
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+func (all probes) close() {
+	for _, p := range all {
+		p.close()
+	}
+}
+
+// probeSQL inserts the rows $2 to $3, for $4 users from $1 on in turn.
+const probeSQL = `INSERT INTO notifications (user_id, notification_type, title, message)
+SELECT $1::bigint + i % $4::integer, 'bench', '` + probeMark + `' || i, 'probe' FROM generate_series($2::integer, $3::integer) i`
+
+// latency inserts rows for the probes' users, of whom first is the first, burst
+// of them in a transaction, and returns how long after the acknowledgement of
+// its COMMIT, and how long after its INSERT was sent, each was read.
+func (all probes) latency(ctx context.Context, db *throwaway.DB, first, rows, burst int, rate float64) (acknowledged, sent lags, err error) {
 	sentAt, committedAt := make([]time.Time, rows), make([]time.Time, rows)
 	err = paced(ctx, rows, burst, rate, func(from, n int) error {
 		before := time.Now()
-		if err := db.Exec(ctx, probeSQL, user, from, from+n-1); err != nil {
+		if err := db.Exec(ctx, probeSQL, first, from, from+n-1, len(all)); err != nil {
 			return fmt.Errorf("insert: %w", err)
 		}
 		after := time.Now()
@@ -128,26 +156,23 @@ func (p *probe) latency(ctx context.Context, db *throwaway.DB, user, rows, burst
 	if err != nil {
 		return nil, nil, err
 	}
-	read, err := p.wait(ctx, rows)
-	if err != nil {
-		return nil, nil, err
+	for k, p := range all {
+		read, err := p.wait(ctx, (rows+len(all)-1-k)/len(all))
+		if err != nil {
+			return nil, nil, err
+		}
+		for i := k; i < rows; i += len(all) { // a row may come before its acknowledgement
+			acknowledged = append(acknowledged, max(0, read[i].Sub(committedAt[i])))
+			sent = append(sent, read[i].Sub(sentAt[i]))
+		}
 	}
-	return between(committedAt, read), between(sentAt, read), nil
+	slices.Sort(acknowledged)
+	slices.Sort(sent)
+	return acknowledged, sent, nil
 }
 
 // lags are delays in order.
 type lags []time.Duration
-
-// between returns how long after each of the moments from its row was read; it
-// may come before the acknowledgement of its COMMIT.
-func between(from []time.Time, read map[int]time.Time) lags {
-	out := make(lags, 0, len(from))
-	for i, at := range from {
-		out = append(out, max(0, read[i].Sub(at)))
-	}
-	slices.Sort(out)
-	return out
-}
 
 // at is a percentile.
 func (l lags) at(percent int) time.Duration {

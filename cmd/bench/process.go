@@ -110,3 +110,11 @@ func openFileLimit() int {
 	}
 	return int(min(limit.Cur, math.MaxInt32))
 }
+
+// resetPeak makes VmHWM begin anew, see proc(5) on clear_refs.
+func resetPeak(pid int) error {
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0); err != nil {
+		return fmt.Errorf("reset the peak of memory: %w", err)
+	}
+	return nil
+}

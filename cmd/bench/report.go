@@ -25,6 +25,14 @@ func (r *runner) sections() []section {
 	return []section{
 		{"memory", "Memory of idle streams", r.memory},
 		{"cpu", "CPU of delivered events", r.cpu},
+		{"pings", "Pings", r.pings},
+		{"storm", "A storm of reconnects", r.storm},
+		{"slow", "Clients that never read", r.slow},
+		{"growth", "Growth", r.growth},
+		{"latency", "From COMMIT to the client", r.latency},
+		{"insert", "What the CRM can insert", r.insert},
+		{"replicas", "Many replicas on one Postgres", r.replicas},
+		{"database", "The database's side", r.database},
 	}
 }
 
@@ -33,6 +41,8 @@ type runner struct {
 	*bench
 	scale   float64         // of streams and durations; 1 is the real report
 	streams map[int]holding // by number of streams
+	held    []holding       // in order, for the plot
+	paces   []pace
 }
 
 // result is one line of the report.
@@ -72,8 +82,9 @@ func report(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 	fs := flag.NewFlagSet("report", flag.ContinueOnError)
 	only := fs.String("only", "", "run these `sections` alone, comma-separated: "+strings.Join(names, ", "))
 	asJSON := fs.Bool("json", false, "write JSON instead of tables")
+	plots := fs.String("plots", "", "write latency.svg and memory.svg into this `directory`")
 	fs.Float64Var(&r.scale, "scale", 1, "share of the streams and of the time to measure with, for a quick look")
-	if err := parseFlags(fs, "bench report [--only memory,cpu] [--json] [--scale 1]", args, stdout); err != nil {
+	if err := parseFlags(fs, "bench report [--only memory,cpu] [--plots deploy] [--json] [--scale 1]", args, stdout); err != nil {
 		return err
 	}
 	if r.scale <= 0 || r.scale > 1 {
@@ -110,6 +121,9 @@ func report(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 		encoder := json.NewEncoder(stdout)
 		encoder.SetIndent("", " ")
 		err = errors.Join(err, encoder.Encode(found))
+	}
+	if *plots != "" && err == nil {
+		err = r.plots(*plots)
 	}
 	return errors.Join(err, r.stop(ctx))
 }

@@ -34,9 +34,11 @@ func (r *runner) cpu(ctx context.Context, found *results) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	const rate = 20_000
+	rate := float64(r.scaled(20_000))
 	for _, each := range []int{1, tabs} {
-		tokens, err := mintTokens(r.secret, 1, n/each)
+		users := max(1, n/each)
+		n := users * each
+		tokens, err := mintTokens(r.secret, 1, users)
 		if err != nil {
 			return err
 		}
@@ -44,7 +46,7 @@ func (r *runner) cpu(ctx context.Context, found *results) (err error) {
 		if err != nil {
 			return err
 		}
-		w := &writer{db: s.db, statement: insertSQL, first: 1, users: n / each}
+		w := &writer{db: s.db, statement: insertSQL, first: 1, users: users}
 		d, size, err := r.deliverFitted(ctx, s, c, w, each, rate)
 		c.stop()
 		if err != nil {
@@ -60,7 +62,7 @@ func (r *runner) cpu(ctx context.Context, found *results) (err error) {
 		found.add(fmt.Sprintf("  of one core: gateway %.0f %%, clients %.0f %%", percent(d.cpu, d.took), percent(d.generator, d.took)),
 			fmt.Sprintf("%d of %d received", d.events, d.events), "")
 		if d.rate() < 0.95*rate {
-			found.add(fmt.Sprintf("  not the %d events/s that were asked for: Postgres and the clients share these cores", rate), "", "")
+			found.add(fmt.Sprintf("  not the %.0f events/s that were asked for: Postgres and the clients share these cores", rate), "", "")
 		}
 	}
 	return nil

@@ -15,10 +15,14 @@ const (
 // holding is what a number of idle streams costs.
 type holding struct {
 	streams  int
-	rss      float64 // bytes of the gateway for each stream, above the empty process
-	kernel   float64 // bytes of the kernel for each stream, the gateway's end
-	floorRSS float64 // the same of the bare event loop
-	floor    float64 // the same of the bare event loop
+	rss      float64       // bytes of the gateway for each stream, above the empty process
+	kernel   float64       // bytes of the kernel for each stream, the gateway's end
+	floorRSS float64       // bytes of the bare event loop for each
+	floor    float64       // bytes of the kernel for each of its
+	opening  time.Duration // until all were open
+	openCPU  time.Duration // of the gateway, meanwhile
+	sending  time.Duration // from the first INSERT of a row for each stream to the last one read
+	sendCPU  time.Duration // of the gateway, meanwhile
 }
 
 // memory is the cost of idle streams beside the bare event loop.
@@ -35,6 +39,34 @@ func (r *runner) memory(ctx context.Context, found *results) error {
 		found.check(fmt.Sprintf("%d streams: RSS and kernel for each", h.streams),
 			fmt.Sprintf("%.2f + %.2f KB, %.2f ×", h.rss/kb, h.kernel/kb, ratio), fmt.Sprintf("kernel %.2f KB", h.floor/kb), "≤ 1.35 ×", ratio <= 1.35)
 	}
+	return r.portable(ctx, found)
+}
+
+// portable is what a stream costs over TLS, which the process ends itself: such
+// streams go through net/http on every system.
+func (r *runner) portable(ctx context.Context, found *results) (err error) {
+	n := r.most(1000)
+	cert, key, err := certificate(r.dir)
+	if err != nil {
+		return err
+	}
+	s, err := r.open(ctx, "GATEWAY_TLS_CERT="+cert, "GATEWAY_TLS_KEY="+key)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	tokens, err := mintTokens(r.secret, 1, n)
+	if err != nil {
+		return err
+	}
+	t := s.target()
+	t.url.Scheme, t.insecure = "https", true
+	g, err := r.grow(ctx, t, s.pid(), n, tokens, func() error { return s.collect(ctx) })
+	if err != nil {
+		return err
+	}
+	g.crew.stop()
+	found.add(fmt.Sprintf("%d streams over TLS, the portable transport: RSS for each", n), fmt.Sprintf("%.1f KB", g.rss/1024), "")
 	return nil
 }
 
@@ -54,12 +86,12 @@ func (r *runner) hold(ctx context.Context, n int) (h holding, err error) {
 		return h, err
 	}
 	defer f.stop()
-	both, floorRSS, c, err := r.grow(ctx, f.target(), f.pid(), n, nil, func() error { return nil })
+	bare, err := r.grow(ctx, f.target(), f.pid(), n, nil, func() error { return nil })
 	if err != nil {
 		return h, fmt.Errorf("the floor: %w", err)
 	}
-	c.stop()
-	h.floor, h.floorRSS = both/2, floorRSS
+	bare.crew.stop()
+	h.floor, h.floorRSS = bare.kernel/2, bare.rss
 
 	s, err := r.open(ctx)
 	if err != nil {
@@ -70,52 +102,80 @@ func (r *runner) hold(ctx context.Context, n int) (h holding, err error) {
 	if err != nil {
 		return h, err
 	}
-	measured, rss, c, err := r.grow(ctx, s.target(), s.pid(), n, tokens, func() error { return s.collect(ctx) })
+	g, err := r.grow(ctx, s.target(), s.pid(), n, tokens, func() error { return s.collect(ctx) })
 	if err != nil {
 		return h, err
 	}
-	defer c.stop()
-	h.rss, h.kernel = rss, measured-h.floor
+	defer g.crew.stop()
+	h.rss, h.kernel, h.opening, h.openCPU = g.rss, g.kernel-h.floor, g.took, g.cpu
+	w := &writer{db: s.db, statement: insertSQL, first: 1, users: n}
+	if _, err := deliver(ctx, s, g.crew, w, 1, burst, 1e9); err != nil { // warms up
+		return h, err
+	}
+	d, err := deliver(ctx, s, g.crew, w, 1, n, 1e9)
+	if err != nil {
+		return h, err
+	}
+	h.sending, h.sendCPU = d.took, d.cpu
 	r.streams[n] = h
 	return h, nil
 }
 
+// grown is what opening streams has taken.
+type grown struct {
+	crew        *crew
+	kernel, rss float64 // bytes for each stream
+	took, cpu   time.Duration
+}
+
 // grow opens n streams and returns by how much the kernel's memory and the
-// resident memory of the server have grown for each. The streams stay open.
-func (r *runner) grow(ctx context.Context, t target, pid, n int, tokens []string, collect func() error) (kernel, rss float64, c *crew, err error) {
-	c, err = startCrew(t, n, inFlight)
-	if err != nil {
-		return 0, 0, nil, err
+// server's resident memory have grown. The streams stay open.
+func (r *runner) grow(ctx context.Context, t target, pid, n int, tokens []string, collect func() error) (g grown, err error) {
+	if g.crew, err = startCrew(t, n, inFlight); err != nil {
+		return g, err
 	}
 	defer func() {
 		if err != nil {
-			c.stop()
+			g.crew.stop()
 		}
 	}()
 	if err := collect(); err != nil {
-		return 0, 0, c, err
+		return g, err
 	}
-	rssBefore, kernelBefore, err := settled(ctx, pid)
+	rss, kernel, err := r.settled(ctx, pid)
 	if err != nil {
-		return 0, 0, c, err
+		return g, err
 	}
-	if err := c.open(n, tokens, false); err != nil {
-		return 0, 0, c, err
+	cpu, err := cpuOf(pid)
+	if err != nil {
+		return g, err
 	}
-	if _, err := c.wait(ctx, "open streams", allOpen); err != nil {
-		return 0, 0, c, err
+	began := time.Now()
+	if err := g.crew.open(n, tokens, false); err != nil {
+		return g, err
 	}
+	if _, err := g.crew.wait(ctx, "open streams", allOpen); err != nil {
+		return g, err
+	}
+	g.took = time.Since(began)
+	used, err := cpuOf(pid)
+	if err != nil {
+		return g, err
+	}
+	g.cpu = used - cpu
 	if err := collect(); err != nil {
-		return 0, 0, c, err
+		return g, err
 	}
-	rssAfter, kernelAfter, err := settled(ctx, pid)
-	return float64(kernelAfter-kernelBefore) / float64(n), float64(rssAfter-rssBefore) / float64(n), c, err
+	rssAfter, kernelAfter, err := r.settled(ctx, pid)
+	g.rss, g.kernel = float64(rssAfter-rss)/float64(n), float64(kernelAfter-kernel)/float64(n)
+	return g, err
 }
 
 // settled waits until a process's memory and the kernel's do not fall any
 // more: both give memory back bit by bit.
-func settled(ctx context.Context, pid int) (rss, kernel int64, err error) {
+func (r *runner) settled(ctx context.Context, pid int) (rss, kernel int64, err error) {
 	deadline := time.Now().Add(settleMost)
+	window := max(time.Duration(r.scale*float64(settleWindow)), look)
 	for {
 		var samples [2][2]int64
 		for i := range samples {
@@ -127,7 +187,7 @@ func settled(ctx context.Context, pid int) (rss, kernel int64, err error) {
 			}
 			if i == 0 {
 				select {
-				case <-time.After(settleWindow):
+				case <-time.After(window):
 				case <-ctx.Done():
 					return 0, 0, context.Cause(ctx)
 				}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ const (
 	module        = "github.com/seed-64e334f9/notification-gateway"
 	startDeadline = 30 * time.Second
 	crmUsers      = 20_000 // employees 1 and up of the reference CRM
+	crmRows       = 50_000 // notifications of before: an empty table has other query plans
 	crmTasks      = 1000
 	template      = "notification_gateway_bench"
 	streamPath    = "/api/notifications/stream/"
@@ -66,9 +68,11 @@ func startBench(ctx context.Context, secret string, say func(string, ...any)) (b
 		return b, err
 	}
 	defer db.Close()
-	people := fmt.Sprintf(`INSERT INTO employees (id, first_name, last_name, email) SELECT i, 'F', 'L', i || '@example.com' FROM generate_series(1, %d) i;
-		INSERT INTO tasks (title, description, due_date, due_time) SELECT 'Complete project ' || i, 'Finish the project documentation', '2024-01-15', '17:00' FROM generate_series(1, %d) i;
-		ANALYZE`, crmUsers, crmTasks)
+	people := fmt.Sprintf(`INSERT INTO employees (id, first_name, last_name, email) SELECT i, 'F', 'L', i || '@example.com' FROM generate_series(1, %[1]d) i;
+		INSERT INTO notifications (user_id, notification_type, title, message, is_read)
+			SELECT 1 + i %% %[1]d, 'bench', 'old', 'old', true FROM generate_series(1, %[2]d) i;
+		INSERT INTO tasks (title, description, due_date, due_time) SELECT 'Complete project ' || i, 'Finish the project documentation', '2024-01-15', '17:00' FROM generate_series(1, %[3]d) i;
+		ANALYZE`, crmUsers, crmRows, crmTasks)
 	for _, script := range []string{sql.ReferenceCRM, people} {
 		if err := db.Exec(ctx, script); err != nil {
 			return b, fmt.Errorf("load the reference CRM: %w", err)
@@ -107,19 +111,22 @@ type site struct {
 // open makes a database and starts a gateway, with env added to its
 // environment.
 func (b *bench) open(ctx context.Context, env ...string) (*site, error) {
-	s, err := b.database(ctx)
+	s, err := b.empty(ctx)
 	if err != nil {
 		return nil, err
 	}
-	env = append([]string{"DATABASE_URL=" + s.dbURL, "GATEWAY_JWT_SECRET=" + b.secret, "GATEWAY_DRAIN=0s"}, env...)
+	env = append([]string{
+		"DATABASE_URL=" + s.dbURL, "GATEWAY_JWT_SECRET=" + b.secret, "GATEWAY_DRAIN=0s",
+		"GATEWAY_MAX_STREAMS=" + strconv.Itoa(openFileLimit()-filesBeside),
+	}, env...)
 	if err := s.start(ctx, b.binary, env); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-// database makes a site whose gateway is not started.
-func (b *bench) database(ctx context.Context) (*site, error) {
+// empty makes a site whose gateway is not started.
+func (b *bench) empty(ctx context.Context) (*site, error) {
 	b.made++
 	name := fmt.Sprintf("%s_%d", template, b.made)
 	url, err := b.server.CreateDatabase(ctx, name, template)

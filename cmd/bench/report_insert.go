@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
+)
+
+const (
+	singleSQL  = "INSERT INTO notifications (user_id, notification_type, title, message) VALUES ($1, 'bench', 'row', 'm')"
+	insertTime = 300 * time.Millisecond // of one measurement
+	rounds     = 5                      // in which all ways take turns
+)
+
+// insertWay is one way of inserting that is compared with the first.
+type insertWay struct {
+	name          string
+	before, after string // statements around it
+	stream        bool   // somebody is connected and gets every row
+}
+
+// insertWays need a gateway that runs. Whoever holds a slot of the doorbell
+// exclusively makes every writer ring, as a plain NOTIFY trigger does.
+func insertWays() []insertWay {
+	return []insertWay{
+		{"plain", "ALTER TABLE notifications DISABLE TRIGGER notification_gateway_capture", "ALTER TABLE notifications ENABLE ALWAYS TRIGGER notification_gateway_capture", false},
+		{"captured, nobody connected", "SELECT", "SELECT", false},
+		{"captured and delivered", "SELECT", "SELECT", true},
+		{"where every commit notifies", "SELECT pg_advisory_lock(1734440037, 8)", "SELECT pg_advisory_unlock(1734440037, 8)", false},
+	}
+}
+
+// insert is what the trigger costs the CRM: single-row transactions of 1, 8 and
+// 32 writers, with no flush and with one of at least 1 ms, which is this disk's
+// and commit_delay's (https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-COMMIT-DELAY).
+// Each way is given as a share of the first: the median of the rounds.
+func (r *runner) insert(ctx context.Context, found *results) (err error) {
+	if os.Getenv("DATABASE_URL") != "" {
+		found.add("not measured: it changes settings of the whole server, so not on the one that DATABASE_URL names", "", "")
+		return nil
+	}
+	s, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	for _, flush := range []int{0, 1000} {
+		for _, statement := range []string{
+			fmt.Sprintf("ALTER SYSTEM SET fsync = %t", flush > 0), fmt.Sprintf("ALTER SYSTEM SET commit_delay = %d", flush),
+			"ALTER SYSTEM SET commit_siblings = 0", "SELECT pg_reload_conf()",
+		} {
+			if err := s.db.Exec(ctx, statement); err != nil {
+				return fmt.Errorf("change the server's settings: %w", err)
+			}
+		}
+		flushed, target, most := "no flush", "≥ 0.65 ×", 0.65
+		if flush > 0 {
+			flushed, target, most = "flush", "≥ 0.9 ×", 0.9
+		}
+		for _, writers := range []int{1, 8, 32} {
+			shares, plain, err := r.insertShares(ctx, s, writers)
+			if err != nil {
+				return err
+			}
+			for i, way := range insertWays()[1:] {
+				what := fmt.Sprintf("%s, %d writers, %s", flushed, writers, way.name)
+				value, floor := fmt.Sprintf("%.2f ×", shares[i]), fmt.Sprintf("plain %.0f rows/s", plain)
+				if i+2 == len(insertWays()) {
+					found.add(what, value, floor) // what the doorbell is for
+				} else {
+					found.check(what, value, floor, target, shares[i] >= most)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"fsync", "commit_delay", "commit_siblings"} {
+		if err := s.db.Exec(ctx, "ALTER SYSTEM RESET "+name); err != nil {
+			return fmt.Errorf("change the server's settings: %w", err)
+		}
+	}
+	return s.db.Exec(ctx, "SELECT pg_reload_conf()")
+}
+
+// insertShares returns each way's rate but the first's as a share of that.
+func (r *runner) insertShares(ctx context.Context, s *site, writers int) (shares []float64, plain float64, err error) {
+	ways := insertWays()
+	rates := make([][]float64, len(ways))
+	pools, err := connect(ctx, s.dbURL, writers)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer disconnect(pools)
+	for round := range rounds {
+		for turn := range ways {
+			i := (turn + round) % len(ways)
+			rate, err := r.insertWay(ctx, s, ways[i], pools)
+			if err != nil {
+				return nil, 0, err
+			}
+			rates[i] = append(rates[i], rate)
+		}
+	}
+	for _, of := range rates {
+		slices.Sort(of)
+		shares = append(shares, of[len(of)/2])
+	}
+	plain = shares[0]
+	for i := range shares {
+		shares[i] /= plain
+	}
+	return shares[1:], plain, nil
+}
+
+// insertWay measures one way once.
+func (r *runner) insertWay(ctx context.Context, s *site, way insertWay, pools []*throwaway.DB) (rate float64, err error) {
+	const user = 5
+	if way.stream {
+		tokens, err := mintTokens(r.secret, user, 1)
+		if err != nil {
+			return 0, err
+		}
+		c, err := r.crowd(ctx, s.target(), 1, tokens)
+		if err != nil {
+			return 0, err
+		}
+		defer c.stop()
+	}
+	one, err := throwaway.Listen(ctx, s.dbURL, "bench_session") // advisory locks are a session's
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, one.Close(context.WithoutCancel(ctx))) }()
+	if err := one.Exec(ctx, "TRUNCATE notifications"); err != nil {
+		return 0, err
+	}
+	if err := one.Exec(ctx, way.before); err != nil {
+		return 0, err
+	}
+	rate, err = insertRate(ctx, pools, user, time.Duration(float64(insertTime)*r.scale))
+	return rate, errors.Join(err, one.Exec(ctx, way.after))
+}
+
+// connect makes as many connections as there are writers.
+func connect(ctx context.Context, url string, writers int) (pools []*throwaway.DB, err error) {
+	for range writers {
+		pool, err := throwaway.Open(ctx, url)
+		if err == nil {
+			pools = append(pools, pool)
+			err = pool.Exec(ctx, "SELECT 1")
+		}
+		if err != nil {
+			disconnect(pools)
+			return nil, err
+		}
+	}
+	return pools, nil
+}
+
+func disconnect(pools []*throwaway.DB) {
+	for _, pool := range pools {
+		pool.Close()
+	}
+}
+
+// insertRate inserts single rows with several connections for a while and
+// returns rows a second.
+func insertRate(ctx context.Context, pools []*throwaway.DB, user int, period time.Duration) (float64, error) {
+	var rows atomic.Int64
+	failed := make([]error, len(pools))
+	began := time.Now()
+	var running sync.WaitGroup
+	for i, pool := range pools {
+		running.Go(func() {
+			for failed[i] == nil && time.Since(began) < period {
+				failed[i] = pool.Exec(ctx, singleSQL, user)
+				rows.Add(1)
+			}
+		})
+	}
+	running.Wait()
+	return float64(rows.Load()) / time.Since(began).Seconds(), errors.Join(failed...)
+}

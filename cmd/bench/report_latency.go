@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
+)
+
+// rates are notifications a second, and how many of them one transaction
+// inserts: past some hundreds one connection is not enough for single rows.
+func rates() []struct{ rate, burst int } {
+	return []struct{ rate, burst int }{{20, 1}, {200, 1}, {2000, 4}, {5000, 10}}
+}
+
+// pace is what one rate's latency was.
+type pace struct {
+	rate              int
+	acknowledged      lags // COMMIT acknowledged → read by the client
+	sent              lags // INSERT sent → read by the client
+	bell              lags // NOTIFY sent → heard, between two bare connections
+	rows, transaction int
+}
+
+// latency is the time from COMMIT to the client, beside a bare round trip of
+// LISTEN and NOTIFY at the same number of transactions a second.
+func (r *runner) latency(ctx context.Context, found *results) (err error) {
+	s, err := r.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	const first, users = 1, 20
+	tokens, err := mintTokens(r.secret, first, users)
+	if err != nil {
+		return err
+	}
+	for _, t := range rates() {
+		seconds := r.period(5 * time.Second).Seconds()
+		p := pace{rate: t.rate, transaction: t.burst, rows: int(seconds * float64(t.rate))}
+		if p.bell, err = bellFloor(ctx, s.dbURL, p.rows/t.burst, float64(t.rate)/float64(t.burst)); err != nil {
+			return err
+		}
+		streams, err := openProbes(ctx, s.target(), tokens)
+		if err != nil {
+			return err
+		}
+		p.acknowledged, p.sent, err = streams.latency(ctx, s.db, first, p.rows, t.burst, float64(t.rate))
+		streams.close()
+		if err != nil {
+			return err
+		}
+		r.paces = append(r.paces, p)
+		what := fmt.Sprintf("%d/s, %d in a transaction: COMMIT acknowledged → read, median / p99", t.rate, t.burst)
+		if ratio := float64(p.acknowledged.at(50)) / float64(p.bell.at(50)); t.rate <= 500 {
+			found.check(what, fmt.Sprintf("%s, %.2f ×", p.acknowledged, ratio), p.bell.String(), "median ≤ 1.8 ×", ratio <= 1.8)
+		} else {
+			found.add(what, fmt.Sprintf("%s, %.2f ×", p.acknowledged, ratio), p.bell.String())
+		}
+		found.add("  INSERT sent → read", p.sent.String(), "")
+	}
+	return nil
+}
+
+// bellFloor measures bare round trips: NOTIFY sent on one connection, heard on
+// another.
+func bellFloor(ctx context.Context, url string, n int, rate float64) (all lags, err error) {
+	const channel = "bench_floor"
+	db, err := throwaway.Open(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	l, err := throwaway.Listen(ctx, url, channel)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.Close(context.WithoutCancel(ctx))) }()
+	sent, heard := make([]time.Time, n), make([]time.Time, n)
+	waiting, cancel := context.WithTimeout(ctx, time.Duration(float64(n)/rate*float64(time.Second))+patience)
+	defer cancel()
+	var hearing sync.WaitGroup
+	var hearErr error
+	hearing.Go(func() {
+		for range n {
+			payload, err := l.Wait(waiting)
+			at := time.Now()
+			i, numberErr := strconv.Atoi(payload)
+			if err = errors.Join(err, numberErr); err != nil {
+				hearErr = err
+				return
+			}
+			heard[i] = at
+		}
+	})
+	err = paced(ctx, n, 1, rate, func(i, _ int) error {
+		sent[i] = time.Now()
+		return db.Exec(ctx, "SELECT pg_notify($1, $2)", channel, strconv.Itoa(i))
+	})
+	if err != nil {
+		cancel()
+	}
+	hearing.Wait()
+	if err = errors.Join(err, hearErr); err != nil {
+		return nil, err
+	}
+	for i := range sent {
+		all = append(all, heard[i].Sub(sent[i]))
+	}
+	slices.Sort(all)
+	return all, nil
+}

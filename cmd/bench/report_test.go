@@ -1,0 +1,41 @@
+package main
+
+import (
+	"math"
+	"testing"
+)
+
+// A wrong exponent would call a quadratic cost linear.
+func TestExponent(t *testing.T) {
+	x := []float64{1000, 5000, 10_000, 18_000}
+	for _, want := range []float64{0, 1, 2} {
+		var y []float64
+		for _, v := range x {
+			y = append(y, 3*math.Pow(v, want))
+		}
+		if got := exponent(x, y); math.Abs(got-want) > 1e-9 {
+			t.Errorf("exponent %.3f, want %.0f", got, want)
+		}
+	}
+}
+
+// A bucket that comes a little early must not be taken for a burst, and a burst
+// must not be hidden by the slots that it falls into.
+func TestBusiest(t *testing.T) {
+	spread, early, twice := make([]int32, 100), make([]int32, 100), make([]int32, 100)
+	for i := range spread {
+		spread[i] = 5
+	}
+	for i := 0; i < 100; i += pingSlots {
+		early[max(0, i-i/pingSlots%2)] = 100 // every other one 50 ms early
+	}
+	twice[30], twice[35] = 150, 150
+	for _, test := range []struct {
+		slots []int32
+		want  float64
+	}{{spread, 90}, {early, 100}, {twice, 300}, {nil, 0}} {
+		if got := busiest(test.slots); got != test.want {
+			t.Errorf("busiest %.0f, want %.0f", got, test.want)
+		}
+	}
+}
