@@ -35,10 +35,14 @@ func Attach(ctx context.Context, url string, options AttachOptions) error {
 				return fmt.Errorf("look for column %q: %w", column, err)
 			}
 		}
+		usual := ""
+		if options.UserColumn == "user_id" && options.IDColumn == "id" {
+			usual = ", 'usual'"
+		}
 		for _, q := range []string{
 			fmt.Sprintf("DROP TRIGGER IF EXISTS %s ON %s", triggerName, table),
-			fmt.Sprintf("CREATE TRIGGER %s AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION notification_gateway.capture(%s, %s, '%d', '%d')",
-				triggerName, table, quoteLiteral(options.UserColumn), quoteLiteral(options.IDColumn), numbers[0], numbers[1]),
+			fmt.Sprintf("CREATE TRIGGER %s AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION notification_gateway.capture(%s, %s, '%d', '%d'%s)",
+				triggerName, table, quoteLiteral(options.UserColumn), quoteLiteral(options.IDColumn), numbers[0], numbers[1], usual),
 			fmt.Sprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, triggerName),
 		} {
 			if _, err := tx.Exec(ctx, q); err != nil {

@@ -25,7 +25,7 @@ CREATE TABLE notification_gateway.migration (
 -- What was captured. A row holds no payload: the CRM's own row is the payload.
 CREATE TABLE notification_gateway.log (
   xid xid8 NOT NULL DEFAULT pg_current_xact_id(),         -- always the top-level transaction's
-  position bigint NOT NULL GENERATED ALWAYS AS IDENTITY,  -- order inside a batch only
+  position bigint NOT NULL GENERATED ALWAYS AS IDENTITY (CACHE 100), -- order inside a transaction only
   inserted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   user_key text COLLATE "C" NOT NULL,                     -- '' when the CRM's column was null
   item_id text COLLATE "C" NOT NULL,
@@ -59,7 +59,8 @@ CREATE TABLE notification_gateway.horizon (
 
 -- The trigger function: a log row for each notification, and a ring of the
 -- bell when somebody sleeps. Arguments: recipient column, ID column, and their
--- attribute numbers, which find the columns again when the CRM renamed them.
+-- attribute numbers, which find the columns again when the CRM renamed them; a
+-- fifth one says that the columns have the usual names.
 --
 -- The bell. A gateway that sleeps holds one of eight advisory locks
 -- exclusively. Whoever gets all eight shared, and keeps them to the end of its
@@ -76,8 +77,8 @@ DECLARE
   item_id pg_catalog.text;
   r pg_catalog.jsonb;
 BEGIN
-  IF TG_ARGV[0] OPERATOR(pg_catalog.=) 'user_id' AND TG_ARGV[1] OPERATOR(pg_catalog.=) 'id' THEN
-    BEGIN -- the usual names, without the cost of the row as JSON
+  IF TG_NARGS OPERATOR(pg_catalog.=) 5 THEN
+    BEGIN -- without the cost of the row as JSON
       user_key := NEW.user_id;
       item_id := NEW.id;
     EXCEPTION WHEN OTHERS THEN -- renamed or retyped since this session began
@@ -88,14 +89,14 @@ BEGIN
     r := pg_catalog.to_jsonb(NEW);
     user_key := r OPERATOR(pg_catalog.->>) TG_ARGV[0];
     item_id := r OPERATOR(pg_catalog.->>) TG_ARGV[1];
-  END IF;
-  IF user_key IS NULL OR item_id IS NULL THEN
-    SELECT r OPERATOR(pg_catalog.->>) (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.=) TG_ARGV[2]::pg_catalog.int2),
-      r OPERATOR(pg_catalog.->>) (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.=) TG_ARGV[3]::pg_catalog.int2)
-      INTO user_key, item_id
-      FROM (SELECT coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID) AS oid) t;
+    IF user_key IS NULL OR item_id IS NULL THEN
+      SELECT r OPERATOR(pg_catalog.->>) (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
+          WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.=) TG_ARGV[2]::pg_catalog.int2),
+        r OPERATOR(pg_catalog.->>) (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
+          WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.=) TG_ARGV[3]::pg_catalog.int2)
+        INTO user_key, item_id
+        FROM (SELECT coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID) AS oid) t;
+    END IF;
   END IF;
   INSERT INTO notification_gateway.log (user_key, item_id) VALUES (coalesce(user_key, ''), coalesce(item_id, ''));
   -- What was delivered must not be erased by a crash.
