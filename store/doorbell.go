@@ -41,6 +41,7 @@ type bell struct {
 	heard    bool          // the probe's notification came
 	rung     bool          // a notification came since the last poll began
 	lastRung time.Time     // when the last one came
+	busy     bool          // soon after the one before
 	looked   time.Time     // when we last looked for waiting writers
 	lastRows time.Time     // when a poll last brought rows
 	tried    time.Time     // when we last tried to sleep
@@ -153,10 +154,17 @@ func (f *Feed) wait(ctx context.Context, conn *pgx.Conn, rows int) (wake string,
 	switch {
 	case f.inside != (Place{}):
 		return wakeMore, nil // a bounded batch goes on
-	case f.bell.slot > 0:
-		return f.waitAsleep(ctx, conn)
+	case f.bell.slot == 0:
+		return f.waitAwake(ctx, conn, now)
+	case f.bell.busy && now.Sub(f.bell.looked) >= crowdWindow: // only now: the rows did not wait for it
+		if err := f.getUp(ctx, conn); err != nil {
+			return "", err
+		}
+		if f.bell.slot == 0 {
+			return wakePoll, nil
+		}
 	}
-	return f.waitAwake(ctx, conn, now)
+	return f.waitAsleep(ctx, conn)
 }
 
 // waitAsleep returns when somebody rang or the poll interval is over. Rings
@@ -174,13 +182,8 @@ func (f *Feed) waitAsleep(ctx context.Context, conn *pgx.Conn) (string, error) {
 		}
 	}
 	now := time.Now()
-	busy := now.Sub(f.bell.lastRung) < crowdWindow
+	f.bell.busy = now.Sub(f.bell.lastRung) < crowdWindow
 	f.bell.lastRung = now
-	if busy && now.Sub(f.bell.looked) >= crowdWindow {
-		if err := f.getUp(ctx, conn); err != nil {
-			return "", err
-		}
-	}
 	return wakeNotify, nil
 }
 
