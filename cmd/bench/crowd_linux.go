@@ -56,6 +56,7 @@ func newCrowd(begin crowdTask) (holder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("address: %w", err)
 	}
+	peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
 	c := &crowd{
 		begin: begin, local: peer.Addr().Is4() && peer.Addr().IsLoopback(),
 		tasks: make(chan crowdTask), answers: make(chan counts), done: make(chan struct{}),
