@@ -22,10 +22,10 @@ import (
 // that of the column log.xid, because a bare xid would be the output column, a
 // text, in which 1000 comes before 999.
 const (
-	pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), NULL::text, NULL::bigint, NULL::timestamptz, NULL::text, NULL::text, NULL::text
+	pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), '', 0::bigint, '', '', ''
 UNION ALL (` + pollColumns + `xid >= $1::text::xid8 ORDER BY log.xid, log.position LIMIT $5)
 UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY log.xid, log.position LIMIT $5)`
-	pollColumns = `SELECT NULL, NULL, xid::text, position, inserted_at, user_key, item_id, disconnect
+	pollColumns = `SELECT '', inserted_at, xid::text, position, user_key, item_id, coalesce(disconnect, '')
   FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
 	// pollGuardSQL follows in a new incarnation of the server, when transaction
 	// IDs alone prove nothing: rows younger than $6 come again. Transactions
@@ -69,25 +69,20 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 	var now Snapshot
 	var at time.Time
 	for rows.Next() {
-		var snapshot, xid, userKey, itemID, disconnect *string
-		var clock, insertedAt *time.Time
-		var position *int64
-		if err := rows.Scan(&snapshot, &clock, &xid, &position, &insertedAt, &userKey, &itemID, &disconnect); err != nil {
+		var e Entry
+		var snapshot, xid string
+		if err := rows.Scan(&snapshot, &e.InsertedAt, &xid, &e.Position, &e.UserKey, &e.ItemID, &e.Disconnect); err != nil {
 			return Batch{}, err
 		}
-		if snapshot != nil {
-			if now, err = parseSnapshot(*snapshot); err != nil {
+		if snapshot != "" { // the first row, with the server's clock
+			if now, err = parseSnapshot(snapshot); err != nil {
 				return Batch{}, err
 			}
-			at = *clock
+			at = e.InsertedAt
 			continue
 		}
-		e := Entry{Position: *position, InsertedAt: *insertedAt, UserKey: *userKey, ItemID: *itemID}
-		if e.XID, err = strconv.ParseUint(*xid, 10, 64); err != nil {
+		if e.XID, err = strconv.ParseUint(xid, 10, 64); err != nil {
 			return Batch{}, fmt.Errorf("transaction ID: %w", err)
-		}
-		if disconnect != nil {
-			e.Disconnect = *disconnect
 		}
 		batch.Entries = append(batch.Entries, e)
 		f.highest = max(f.highest, e.XID)

@@ -88,7 +88,7 @@ func (r *runner) slow(ctx context.Context, found *results) (err error) {
 	if noticed < slowReaders {
 		value = fmt.Sprintf("%d of %d after %d events", noticed, slowReaders, sent)
 	}
-	found.check(fmt.Sprintf("clients that never read, events of %d bytes: noticed", eventBytes), value, "", "≤ 200 events", noticed == slowReaders && sent <= 200)
+	found.check(fmt.Sprintf("clients that never read and receive little, events of %d bytes: noticed", eventBytes), value, "", "≤ 200 events", noticed == slowReaders && sent <= 200)
 	found.check("kernel memory of the gateway's end, the most of one", fmt.Sprintf("%d KB", most>>10), "", "≤ 150 KB", most <= 150<<10)
 	return nil
 }
