@@ -33,6 +33,7 @@ type fakeSource struct {
 	replays  int                  // Replay and Unread asked; guarded by mu
 	replayed chan struct{}        // when not nil, Replay waits for it
 	given    chan struct{}        // closed when such a wait was given up
+	panics   bool                 // Replay does; guarded by mu
 	err      error                // guarded by mu
 }
 
@@ -97,6 +98,9 @@ func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.replays++
+	if f.panics {
+		panic(http.ErrAbortHandler) // which net/http does not log
+	}
 	if f.err != nil {
 		return store.Page{}, f.err
 	}

@@ -112,10 +112,10 @@ func TestAnotherInstallationIsTold(t *testing.T) {
 			t.Errorf("the reset carries %q, want the new position", e.id)
 		}
 	}
-	r.source.mu.Lock()
-	r.source.known[other.String()] = 2
-	r.source.mu.Unlock()
 	again := store.MakeCursor([16]byte{2}, 1, time.Unix(1_700_000_001, 0), store.Snapshot{Xmax: 2})
+	r.source.mu.Lock() // for a stream that has been told but is not live yet
+	r.source.known[other.String()], r.source.known[again.String()] = 1, 2
+	r.source.mu.Unlock()
 	r.deliver(store.Batch{Entries: []store.Entry{{XID: 2, UserKey: "5"}}, Cursor: again})
 	for _, c := range []*client{live, waiting} {
 		c.expect("notification", `{"id":2}`)

@@ -160,7 +160,14 @@ func (p *parked) Serve(w http.ResponseWriter, r *http.Request, replay func(conte
 		return
 	}
 	if replay != nil {
+		over := false
+		defer func() {
+			if !over { // it panicked, and the stream would stay open without ever becoming live
+				p.abandon()
+			}
+		}()
 		replay(ctx)
+		over = true
 	}
 }
 
@@ -285,6 +292,16 @@ func (p *parked) fail(e *event, err error) {
 	p.lot.written(e, 0, err)
 	p.state = parkedBroken
 	unix.Shutdown(p.fd, unix.SHUT_RDWR) //nolint:errcheck // then it is shut down already; either way EPOLLHUP follows
+}
+
+// abandon makes the lot close a connection that nothing more is written to.
+func (p *parked) abandon() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.fd >= 0 {
+		p.state = parkedBroken
+		unix.Shutdown(p.fd, unix.SHUT_RDWR) //nolint:errcheck // as in fail
+	}
 }
 
 // watch tells the lot what to look for besides the end. It needs mu.

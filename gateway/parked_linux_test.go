@@ -223,6 +223,19 @@ func TestParkedDescriptorsAreClosed(t *testing.T) {
 	r.until("descriptors are left", func() bool { return r.Streams() == 0 && open() <= before })
 }
 
+// A stream whose replay has died would get pings for ever, and nothing else.
+func TestParkedStreamEndsWithItsReplay(t *testing.T) {
+	r := setup(t, nil)
+	start := r.open("5", "").expect("connected", "").id
+	r.source.mu.Lock()
+	r.source.panics = true
+	r.source.mu.Unlock()
+	c := r.open("6", "&last_event_id="+start)
+	c.expect("connected", "")
+	c.expect("end", "")
+	r.until("the stream is left", func() bool { return r.Streams() == 1 })
+}
+
 // A fan-out to many streams must cost no more memory than one to a single one:
 // each notification is encoded once, and shared.
 func TestFanOutAllocatesNothingForAStream(t *testing.T) {
