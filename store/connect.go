@@ -17,6 +17,7 @@ import (
 func prepare(c *pgx.ConnConfig) {
 	c.RuntimeParams["application_name"] = ApplicationName
 	c.RuntimeParams["timezone"] = "UTC"
+	c.RuntimeParams["client_encoding"] = "UTF8" // whatever the database's is: streams and JSON are UTF-8
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = 5 * time.Second

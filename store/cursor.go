@@ -73,11 +73,18 @@ func (c Cursor) Stale() Cursor {
 }
 
 // through returns the position at which everything up to and including
-// transaction xid is known and nothing above it is claimed.
-func (c Cursor) through(xid uint64) Cursor {
+// transaction xid is known and nothing above it is claimed. It is as old as
+// since, the position before: what it does not claim has been owed since then,
+// and is pruned when since has expired.
+func (c Cursor) through(xid uint64, since Cursor) Cursor {
 	c.snapshot = c.snapshot.Clip(xid)
+	c.at = since.at
 	return c
 }
+
+// Older reports whether o is older than c by more than d. What came between
+// them may have been pruned when d is the retention.
+func (c Cursor) Older(o Cursor, d time.Duration) bool { return c.at.Sub(o.at) > d }
 
 // String returns the cursor as unpadded base64url (RFC 4648 section 5): 39
 // characters with nothing in flight, about 1,400 at the most.

@@ -23,7 +23,7 @@ func (f *Feed) hint(err error) string {
 	var pg *pgconn.PgError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("Postgres does not answer within %v", f.patience)
+		return "Postgres does not answer in time"
 	case !errors.As(err, &pg):
 		if strings.Contains(err.Error(), "read only connection") { // pgconn's own
 			return readOnly

@@ -40,6 +40,7 @@ type Feed struct {
 	position Cursor        // after the last batch that was handed over; owned by Run's goroutine
 	inside   Place         // how far into its last transaction a bounded batch came; owned by Run's goroutine
 	next     Place         // inside, once the batch that poll made has been handed over; owned by Run's goroutine
+	table    int64         // the log\'s OID on this connection, 0 before its first poll; owned by Run\'s goroutine
 	highest  uint64        // highest committed xid seen in the log; owned by Run's goroutine
 	patience time.Duration // for one answer; owned by Run's goroutine
 	marks    marks         // where the position was; owned by Run's goroutine
@@ -231,7 +232,7 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	}
 	// A promoted standby may lack what its primary had committed, and hands
 	// those transaction IDs out again.
-	f.highest = highest
+	f.highest, f.table = highest, 0
 	f.position.snapshot = f.position.snapshot.Clip(highest)
 	f.store.server.Store(known)
 	f.setDeaf(!f.bell.listens)

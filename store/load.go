@@ -28,7 +28,7 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 	out := make([]Notification, 0, len(entries))
 	for page := range slices.Chunk(entries, loadPage) {
 		rows, err := s.loadRows(ctx, server, page)
-		if err != nil && isRowError(err) {
+		if err != nil && ctx.Err() == nil && (isRowError(err) || len(page) > 1 && errors.Is(err, context.DeadlineExceeded)) {
 			rows, err = s.loadHalves(ctx, page, err)
 		}
 		if err != nil {
@@ -39,7 +39,8 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 	return out, nil
 }
 
-// loadHalves finds the rows that make a batch fail by halving it.
+// loadHalves finds the rows that make a batch fail by halving it, and gives
+// the halves of one that is late a deadline each.
 func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error) ([]Notification, error) {
 	if len(entries) == 1 {
 		// One bad row, or a view that nobody can read? The second must wait to
@@ -104,17 +105,17 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry) (
 func isTrue(raw []byte) bool { return len(raw) == 1 && (raw[0] == 't' || raw[0] == 1) }
 
 // isRowError reports whether a statement failed because of what it read, not
-// because of the server, the connection or the deadline: SQLSTATE classes 21
-// (cardinality), 22 (data), 42 (names and types), P0 (raised by PL/pgSQL) and
-// 54 (limits), see https://www.postgresql.org/docs/current/errcodes-appendix.html.
+// because of the server, the connection, the session or a lock. A view may
+// raise any SQLSTATE, so these are the classes that are not a row's:
+// https://www.postgresql.org/docs/current/errcodes-appendix.html.
 func isRowError(err error) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || len(pg.Code) != 5 {
 		return false
 	}
 	switch pg.Code[:2] {
-	case "21", "22", "42", "54", "P0":
-		return true
+	case "08", "25", "26", "28", "3D", "40", "53", "55", "57", "58":
+		return false
 	}
-	return false
+	return pg.Code != "0A000" // a prepared plan whose result has changed is made anew
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
 // The document's notification, key by key and in its order: clients and their
@@ -87,6 +88,49 @@ func TestLoadTellsBadRowsApart(t *testing.T) {
 		ALTER TABLE task_reminders DROP CONSTRAINT task_reminders_task_id_fkey;
 		ALTER TABLE tasks ALTER COLUMN id DROP IDENTITY; ALTER TABLE tasks ALTER COLUMN id TYPE uuid USING gen_random_uuid();`)
 	if got, want := c.titles(entries), []string{"fine", "gone", "gone", "error", "also fine"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// A view may fail for one row with any SQLSTATE: the row is unreadable, and the
+// others must not wait for it.
+func TestLoadOfARowThatRaises(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "fine")+insert(5, "raises")+insert(5, "also fine"))
+	entries := c.collect(3)
+	for _, state := range []string{"20000", "23514", "2F005", "CRM01", "XX000"} {
+		c.sql(`DROP VIEW notification_gateway.feed;
+			CREATE OR REPLACE FUNCTION raises(title text) RETURNS json LANGUAGE plpgsql AS $$ BEGIN
+				IF title = 'raises' THEN RAISE 'x' USING ERRCODE = '%s'; END IF; RETURN json_build_object('title', title); END $$;
+			CREATE VIEW notification_gateway.feed AS SELECT id, user_id AS user_key, raises(title) AS data, created_at, is_read FROM notifications`, state)
+		if got, want := c.titles(entries), []string{"fine", "error", "also fine"}; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %v, want %v", state, got, want)
+		}
+	}
+}
+
+// char(n) is what UUIDs are after a move from some other databases; a cast to
+// char without its length would keep one character of each.
+func TestCharacterKeys(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.Database(t)}
+	c.conn = c.connect()
+	c.sql("CREATE TABLE note (id char(12) PRIMARY KEY, recipient char(10), body text, made timestamptz DEFAULT now())")
+	mapping := `CREATE OR REPLACE VIEW notification_gateway.feed AS SELECT id, recipient AS user_key, json_build_object('title', body) AS data, made AS created_at, false AS is_read FROM public.note;`
+	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{Mapping: mapping}); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Attach(t.Context(), c.url, store.AttachOptions{Table: "note", UserColumn: "recipient", IDColumn: "id"}); err != nil {
+		t.Fatal(err)
+	}
+	c.open(store.Config{})
+	c.sql("INSERT INTO note VALUES ('abcdefghijkl', 'alice', 'whole'), ('short', 'alice', 'padded')")
+	entries := c.collect(2)
+	if entries[0].UserKey != "alice" {
+		t.Errorf("the recipient is %q", entries[0].UserKey)
+	}
+	if got, want := c.titles(entries), []string{"whole", "padded"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// pollSQL reads the server's snapshot and what the previous one did not see, in
-// one statement and so at one moment. The rows not seen before are two index
+// pollSQL reads the server's snapshot, which table the log is, and what the
+// previous snapshot did not see, in one statement and so at one moment. The rows not seen before are two index
 // ranges: transactions that had not begun ($1 = xmax) and those that were
 // running ($2 = xip). Of transaction $3, rows up to position $4 have been
 // handed over already. Each range gives at most $5 rows, the first in order:
 // that of the column log.xid, because a bare xid would be the output column, a
 // text, in which 1000 comes before 999.
 const (
-	pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), '', 0::bigint, '', '', ''
+	pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), '', 'notification_gateway.log'::regclass::oid::bigint, '', '', ''
 UNION ALL (` + pollColumns + `xid >= $1::text::xid8 ORDER BY log.xid, log.position LIMIT $5)
 UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY log.xid, log.position LIMIT $5)`
 	pollColumns = `SELECT '', inserted_at, xid::text, position, user_key, item_id, coalesce(disconnect, '')
@@ -33,6 +33,10 @@ UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text:
 	pollGuardSQL = `
 UNION ALL (` + pollColumns + `xid >= $7::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY log.xid, log.position LIMIT $5)`
 )
+
+// errMadeAnew ends a connection, so that the next one asks which installation
+// this is.
+var errMadeAnew = errors.New("the database objects were made anew")
 
 // pollLimit bounds one batch, so that a bulk insert of a million rows costs
 // neither the memory nor the deadline of one poll.
@@ -68,6 +72,7 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 	var batch Batch
 	var now Snapshot
 	var at time.Time
+	var table int64
 	for rows.Next() {
 		var e Entry
 		var snapshot, xid string
@@ -78,7 +83,7 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 			if now, err = parseSnapshot(snapshot); err != nil {
 				return Batch{}, err
 			}
-			at = e.InsertedAt
+			at, table = e.InsertedAt, e.Position
 			continue
 		}
 		if e.XID, err = strconv.ParseUint(xid, 10, 64); err != nil {
@@ -90,6 +95,10 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 	if err := rows.Err(); err != nil {
 		return Batch{}, err
 	}
+	if f.table != 0 && f.table != table {
+		return Batch{}, errMadeAnew
+	}
+	f.table = table
 	slices.SortFunc(batch.Entries, func(a, b Entry) int {
 		return cmp.Or(cmp.Compare(a.XID, b.XID), cmp.Compare(a.Position, b.Position))
 	})
@@ -100,7 +109,7 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 		last := batch.Entries[pollLimit-1]
 		// The last transaction may go on: claim those before it, and remember
 		// how far into it we are.
-		batch.Cursor, batch.Partial = batch.Cursor.through(last.XID-1), true
+		batch.Cursor, batch.Partial = batch.Cursor.through(last.XID-1, f.position), true
 		f.next = Place{last.XID, last.Position}
 	}
 	if guarded {
@@ -118,7 +127,8 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 // highest transaction in the log.
 const helloSQL = `SELECT h.install_id::text, h.incarnation,
   coalesce((SELECT xid FROM notification_gateway.log ORDER BY xid DESC LIMIT 1)::text, '0'),
-  (SELECT format_type(a.atttypid, NULL) FROM pg_attribute a WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'id'),
+  (SELECT CASE WHEN a.atttypid = 'bpchar'::regtype THEN 'bpchar' ELSE format_type(a.atttypid, NULL) END FROM pg_attribute a
+    WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'id'),
   (SELECT format_type(a.atttypid, NULL) FROM pg_attribute a WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key')
 FROM notification_gateway.hello() h`
 

@@ -66,7 +66,7 @@ func TestRecentAnswersAsTheLog(t *testing.T) {
 			}
 			batch := h.poll(incarnation)
 			if n := len(batch.Entries); n > 1 && h.random.IntN(10) == 0 {
-				cut := Batch{Entries: batch.Entries[:n/2], Cursor: batch.Cursor.through(batch.Entries[n/2-1].XID - 1), Partial: true}
+				cut := Batch{Entries: batch.Entries[:n/2], Cursor: batch.Cursor.through(batch.Entries[n/2-1].XID-1, batch.Cursor), Partial: true}
 				r.add(cut)
 				r.delivered()
 				batch.Entries = batch.Entries[n/2:]

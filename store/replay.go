@@ -52,7 +52,7 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 	for i, e := range visible {
 		switch {
 		case i+1 < len(visible) && visible[i+1].XID != e.XID:
-			page.After[i] = to.through(e.XID)
+			page.After[i] = to.through(e.XID, from)
 		case i+1 == len(visible) && !page.More:
 			page.After[i] = to
 		}

@@ -101,3 +101,30 @@ func TestUnread(t *testing.T) {
 		t.Errorf("got %v, %v", rows, err)
 	}
 }
+
+// A position in the middle of a replay does not claim what was missed before
+// the outage: it must expire with the position that the client came with, or the
+// rows between are pruned and it is still believed.
+func TestPositionInAReplayIsAsOldAsItsClient(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "first"))
+	from := c.collectBatch(1).Cursor
+	var to store.Cursor
+	for _, title := range []string{"a", "b", "c"} {
+		c.sql("%s", insert(5, title))
+		to = c.collectBatch(1).Cursor
+	}
+	page, err := c.store.Replay(t.Context(), "5", from, to, store.Place{}, 100)
+	if err != nil || len(page.After) != 3 {
+		t.Fatalf("%d positions, %v", len(page.After), err)
+	}
+	for i, after := range page.After[:2] {
+		if after.Older(from, 0) || from.Older(after, 0) {
+			t.Errorf("position %d is not as old as the client's", i)
+		}
+	}
+	if !page.After[2].Older(from, 0) {
+		t.Error("the last position is as old as the client's")
+	}
+}

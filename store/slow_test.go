@@ -64,7 +64,7 @@ func TestSlowPostgresIsWaitedFor(t *testing.T) {
 	c.make(store.Config{ListenURL: u.String()})
 	c.feed.Impatient(20 * time.Millisecond)
 	c.run(nil)
-	for err := c.feed.Ready(); !strings.Contains(err.Error(), "does not answer within 20ms"); err = c.feed.Ready() {
+	for err := c.feed.Ready(); !strings.Contains(err.Error(), "does not answer in time"); err = c.feed.Ready() {
 		runtime.Gosched()
 	}
 	c.next()
