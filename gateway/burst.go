@@ -12,7 +12,7 @@ const (
 	maxCatching   = 64                    // bursts that are caught up with at a time
 	burstPage     = 100                   // rows of one in memory
 	burstStall    = 25 * time.Millisecond // a client that has taken nothing for so long while something waited does not read
-	burstPatience = time.Second           // for a client that has been given the time to read
+	burstPatience = 10 * time.Second      // for a client that has been given the time to read: its window opens in steps of some 60 KB
 )
 
 var errStalled = errors.New("the client takes nothing")

@@ -85,8 +85,12 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 		close(h.next)
 		h.next, h.waiting = nil, 0
 	}
-	if h.position != nil && !batch.Cursor.SameInstallation(*h.position) {
-		h.reinstalled(&batch.Cursor)
+	switch {
+	case h.position == nil:
+	case !batch.Cursor.SameInstallation(*h.position):
+		h.resetAll(&batch.Cursor, "foreign")
+	case h.config.Retention > 0 && batch.Cursor.Older(*h.position, h.config.Retention):
+		h.resetAll(&batch.Cursor, "expired") // another replica may have pruned what came between
 	}
 	var before string
 	moved := h.position == nil || batch.Cursor.Moved(*h.position, h.config.CursorRefresh)

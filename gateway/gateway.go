@@ -38,6 +38,7 @@ type Config struct {
 	MaxStreams        int            // in all
 	MaxStreamsPerUser int            // past it the oldest is ended
 	CursorRefresh     time.Duration  // an idle stream is told a fresh cursor this often; well below the retention
+	Retention         time.Duration  // rows older than it may be gone from the log; zero: none ever are
 	StreamBuffer      int            // bytes that may wait for one client
 	ReplayLimit       int            // rows in one page of a replay
 	Drain             time.Duration  // how long streams may take to be ended

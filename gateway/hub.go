@@ -74,7 +74,7 @@ func (h *hub) refusal() *httpError {
 func (h *hub) register(s *stream, live bool, first func(at store.Cursor) []*event) (store.Cursor, *httpError) {
 	at, oldest, err := h.enter(s, live, first)
 	if oldest != nil {
-		h.end(oldest, endReplaced)
+		h.tell(oldest, endReplaced)
 	}
 	return at, err
 }
@@ -88,6 +88,7 @@ func (h *hub) enter(s *stream, live bool, first func(at store.Cursor) []*event) 
 	key := s.recipient.UserKey
 	if all := h.users[key]; len(all) >= h.config.MaxStreamsPerUser {
 		oldest = all[0]
+		h.take(oldest, endReplaced)
 	}
 	h.users[key] = append(h.users[key], s)
 	h.count++
@@ -165,9 +166,13 @@ func (h *hub) left(s *stream) bool {
 
 // end takes s out and tells its client why.
 func (h *hub) end(s *stream, code string) {
-	if !h.remove(s, code) {
-		return
+	if h.remove(s, code) {
+		h.tell(s, code)
 	}
+}
+
+// tell sends the last event to a stream that was taken out.
+func (h *hub) tell(s *stream, code string) {
 	how := endingOf(code)
 	var retry time.Duration
 	if code == endDraining {
@@ -196,6 +201,11 @@ func (h *hub) leave(s *stream, stuck bool) {
 func (h *hub) remove(s *stream, code string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.take(s, code)
+}
+
+// take is remove for who holds mu.
+func (h *hub) take(s *stream, code string) bool {
 	if s.gone {
 		return false
 	}

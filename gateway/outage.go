@@ -43,12 +43,13 @@ func (h *hub) recovered(ctx context.Context, pause time.Duration) (store.Cursor,
 	return *h.position, nil
 }
 
-// reinstalled tells every client that what it missed cannot be known: the
-// objects were made anew, or the database was restored from a dump. A replay
-// under way finds out when it looks at the position. It needs sending and mu.
-func (h *hub) reinstalled(at *store.Cursor) {
-	h.config.Logger.Warn("another installation of the database objects, every client is told to reload", slog.Int("streams", h.count))
-	e := resetEvent(at.String(), "foreign")
+// resetAll tells every client that what it missed cannot be known: the objects
+// were made anew, the database was restored from a dump, or Postgres was away
+// for longer than the log is kept. A replay under way finds out when it looks
+// at the position. It needs sending and mu.
+func (h *hub) resetAll(at *store.Cursor, reason string) {
+	h.config.Logger.Warn("every client is told to reload", "reason", reason, "streams", h.count)
+	e := resetEvent(at.String(), reason)
 	for _, streams := range h.users {
 		for _, s := range streams {
 			if !s.live {
@@ -56,7 +57,7 @@ func (h *hub) reinstalled(at *store.Cursor) {
 				continue
 			}
 			s.told = at
-			h.metrics.resets.WithLabelValues("foreign").Inc()
+			h.metrics.resets.WithLabelValues(reason).Inc()
 			h.deliveries = append(h.deliveries, delivery{to: s, event: e})
 		}
 	}

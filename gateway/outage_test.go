@@ -121,3 +121,36 @@ func TestAnotherInstallationIsTold(t *testing.T) {
 		c.expect("notification", `{"id":2}`)
 	}
 }
+
+// A gateway that was cut off for longer than the log is kept has missed what
+// another replica pruned: its streams must not go on as if nothing had been.
+func TestOutageLongerThanTheRetentionIsTold(t *testing.T) {
+	r := setup(t, func(c *Config, _ *fakeVerifier) { c.Retention = time.Hour })
+	c := r.open("5", "")
+	c.expect("connected", "")
+	late := store.MakeCursor([16]byte{1}, 1, time.Unix(1_700_000_000, 0).Add(2*time.Hour), store.Snapshot{Xmax: 9})
+	r.deliver(store.Batch{Cursor: late})
+	if e := c.expect("reset", `{"reason":"expired"}`); e.id != late.String() {
+		t.Errorf("the reset carries %q, want the new position", e.id)
+	}
+}
+
+// Two newcomers that choose the same oldest stream would leave one too many.
+func TestStreamsOfOneUserAreBounded(t *testing.T) {
+	r := setup(t, func(c *Config, _ *fakeVerifier) { c.MaxStreamsPerUser, c.MaxStreams = 1, 100_000 })
+	var running sync.WaitGroup
+	for range 8 {
+		running.Go(func() {
+			for range 500 {
+				s := &stream{recipient: store.Recipient{UserKey: "5"}, out: silent{}}
+				if _, refused := r.hub.register(s, true, func(store.Cursor) []*event { return nil }); refused != nil {
+					t.Error(refused)
+				}
+			}
+		})
+	}
+	running.Wait()
+	if n := r.Streams(); n != 1 {
+		t.Errorf("%d streams of one user", n)
+	}
+}

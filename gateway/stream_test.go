@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -313,6 +314,10 @@ func TestSlowConsumer(t *testing.T) {
 			r.source.rows[len(r.source.rows)-1].Data = large
 			r.deliver(b)
 			other.expect("notification", "xxx")
+			// Time to read, so that it is no burst.
+			for s := r.streamOf("5").out; s.Stalled() > 0 && s.Stalled() < burstStall; {
+				runtime.Gosched()
+			}
 		}
 		if r.Streams() != 1 {
 			t.Errorf("%d streams are left, want the other one", r.Streams())
