@@ -29,7 +29,7 @@ func Extract(r *http.Request, cookieName string) (token string, source Source, e
 		return "", SourceHeader, refused(reasonMalformed)
 	}
 	if len(headers) == 1 {
-		scheme, rest, _ := strings.Cut(strings.TrimSpace(headers[0]), " ")
+		scheme, rest, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(headers[0]), "\t", " "), " ")
 		if strings.EqualFold(scheme, "Bearer") { // RFC 9110 section 11.1: schemes are case-insensitive
 			return checked(strings.TrimLeft(rest, " "), SourceHeader)
 		}

@@ -29,6 +29,7 @@ func TestExtract(t *testing.T) {
 		{name: "other scheme", header: []string{"Authorization", "Basic eA==", "Cookie", "session=c"}, token: "c", source: SourceCookie},
 		{name: "bad header", query: "token=q", header: []string{"Authorization", "Bearer a b"}, source: SourceHeader, reason: "malformed"},
 		{name: "empty header", query: "token=q", header: []string{"Authorization", "Bearer"}, source: SourceHeader, reason: "malformed"},
+		{name: "tab", query: "token=q", header: []string{"Authorization", "Bearer\tb b"}, source: SourceHeader, reason: "malformed"},
 		{name: "two headers", header: []string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, source: SourceHeader, reason: "malformed"},
 		{name: "empty query", query: "token=", header: []string{"Cookie", "session=c"}, source: SourceQuery, reason: "malformed"},
 		{name: "two queries", query: "token=a&token=b", source: SourceQuery, reason: "malformed"},

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -116,6 +117,14 @@ func (c *config) validateServe() error {
 	for name, d := range map[string]time.Duration{"GATEWAY_PING_INTERVAL": c.PingInterval, "GATEWAY_RETENTION": c.Retention} {
 		if d < time.Second {
 			return fmt.Errorf("%s: must be at least 1s", name)
+		}
+	}
+	if c.PingInterval > time.Hour {
+		return errors.New("GATEWAY_PING_INTERVAL: must be at most 1h")
+	}
+	for name, address := range map[string]string{"GATEWAY_ADDR": c.Addr, "GATEWAY_ADMIN_ADDR": c.AdminAddr} {
+		if _, err := net.ResolveTCPAddr("tcp", address); err != nil {
+			return fmt.Errorf("%s: must be an address such as 127.0.0.1:8080 or :8080", name)
 		}
 	}
 	if c.RecipientCheck != 0 && c.RecipientCheck < time.Second {

@@ -19,7 +19,7 @@ const (
 	// unacknowledged, or the peer's window closed, before the connection is
 	// given up (https://man7.org/linux/man-pages/man7/tcp.7.html). Left alone
 	// that takes a quarter of an hour, also for what a closed stream left behind.
-	userTimeout = 30 * time.Second
+	userTimeout = 90 * time.Second
 )
 
 // boundSocket sets the options on the listening socket; those that it accepts
