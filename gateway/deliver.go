@@ -85,12 +85,10 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 		close(h.next)
 		h.next, h.waiting = nil, 0
 	}
-	switch {
-	case h.position == nil:
-	case !batch.Cursor.SameInstallation(*h.position):
-		h.resetAll(&batch.Cursor, "foreign")
-	case h.config.Retention > 0 && batch.Cursor.Older(*h.position, h.config.Retention):
-		h.resetAll(&batch.Cursor, "expired") // another replica may have pruned what came between
+	if h.position != nil {
+		if reason := h.gap(*h.position, batch.Cursor); reason != "" {
+			h.resetAll(&batch.Cursor, reason)
+		}
 	}
 	var before string
 	moved := h.position == nil || batch.Cursor.Moved(*h.position, h.config.CursorRefresh)

@@ -45,9 +45,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		replayed: counter("replayed_total", "Notifications that resumed streams got from the log."),
 		resets:   vector("resets_total", "Reset events, by reason.", "reason"),
+		bursts:   counter("bursts_total", "Streams that got the rest of a batch larger than their buffer from the log."),
 		slow:     counter("slow_consumers_total", "Streams that were ended because too much waited to be read."),
 	}
-	m.bursts = counter("bursts_total", "Streams that got the rest of a batch larger than their buffer from the log.")
 	sent := vector("events_sent_total", "Events written to streams, by type.", "event")
 	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, sent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow, m.bursts)
 	for _, reason := range endings() {

@@ -43,10 +43,22 @@ func (h *hub) recovered(ctx context.Context, pause time.Duration) (store.Cursor,
 	return *h.position, nil
 }
 
-// resetAll tells every client that what it missed cannot be known: the objects
-// were made anew, the database was restored from a dump, or Postgres was away
-// for longer than the log is kept. A replay under way finds out when it looks
-// at the position. It needs sending and mu.
+// gap says why what came between two positions cannot be known, empty when it
+// can: the objects were made anew or the database was restored from a dump, or
+// Postgres was away for longer than the log is kept, and another replica may
+// have pruned it. It is the reason of a reset.
+func (h *hub) gap(from, to store.Cursor) string {
+	switch {
+	case !from.SameInstallation(to):
+		return "foreign"
+	case h.config.Retention > 0 && to.Older(from, h.config.Retention):
+		return "expired"
+	}
+	return ""
+}
+
+// resetAll tells every client of a gap. A replay under way finds out when it
+// looks at the position. It needs sending and mu.
 func (h *hub) resetAll(at *store.Cursor, reason string) {
 	h.config.Logger.Warn("every client is told to reload", "reason", reason, "streams", h.count)
 	e := resetEvent(at.String(), reason)

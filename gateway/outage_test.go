@@ -126,12 +126,21 @@ func TestAnotherInstallationIsTold(t *testing.T) {
 // another replica pruned: its streams must not go on as if nothing had been.
 func TestOutageLongerThanTheRetentionIsTold(t *testing.T) {
 	r := setup(t, func(c *Config, _ *fakeVerifier) { c.Retention = time.Hour })
-	c := r.open("5", "")
-	c.expect("connected", "")
+	live := r.open("5", "")
+	start := live.expect("connected", "").id
+	r.source.fail(errors.New("away"))
+	waiting := r.open("5", "&last_event_id="+start) // its replay waits for Postgres
+	waiting.expect("connected", "")
+	for r.asleep() != 1 {
+		runtime.Gosched()
+	}
+	r.source.fail(nil)
 	late := store.MakeCursor([16]byte{1}, 1, time.Unix(1_700_000_000, 0).Add(2*time.Hour), store.Snapshot{Xmax: 9})
 	r.deliver(store.Batch{Cursor: late})
-	if e := c.expect("reset", `{"reason":"expired"}`); e.id != late.String() {
-		t.Errorf("the reset carries %q, want the new position", e.id)
+	for _, c := range []*client{live, waiting} {
+		if e := c.expect("reset", `{"reason":"expired"}`); e.id != late.String() {
+			t.Errorf("the reset carries %q, want the new position", e.id)
+		}
 	}
 }
 

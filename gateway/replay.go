@@ -16,9 +16,9 @@ func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor, aft
 	told := from
 	for ; ; after = (store.Place{}) {
 		for pause := replayPauseMin; ; {
-			if !from.SameInstallation(to) {
-				h.metrics.resets.WithLabelValues("foreign").Inc()
-				if err := send(ctx, s, resetEvent(to.String(), "foreign"), pace); err != nil {
+			if reason := h.gap(from, to); reason != "" {
+				h.metrics.resets.WithLabelValues(reason).Inc()
+				if err := send(ctx, s, resetEvent(to.String(), reason), pace); err != nil {
 					return err
 				}
 				told = to
@@ -26,7 +26,7 @@ func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor, aft
 			}
 			page, err := h.source.Replay(ctx, s.recipient.UserKey, from, to, after, pace.page)
 			if err != nil {
-				if to, err = h.wait(ctx, "replay waits for Postgres", err, &pause, to); err != nil {
+				if to, err = h.wait(ctx, "replay waits for Postgres", err, &pause, from, to); err != nil {
 					return err
 				}
 				continue
@@ -52,9 +52,9 @@ func (h *hub) catchUp(ctx context.Context, s *stream, from, to store.Cursor, aft
 }
 
 // wait logs why a replay did not come and returns when it may be tried again.
-// A position to replay to may be kept over it, but not into another
-// installation.
-func (h *hub) wait(ctx context.Context, message string, cause error, pause *time.Duration, to store.Cursor) (store.Cursor, error) {
+// The position to replay to is kept over it, unless there is a gap behind from
+// by now.
+func (h *hub) wait(ctx context.Context, message string, cause error, pause *time.Duration, from, to store.Cursor) (store.Cursor, error) {
 	if ctx.Err() != nil {
 		return to, context.Cause(ctx)
 	}
@@ -64,7 +64,7 @@ func (h *hub) wait(ctx context.Context, message string, cause error, pause *time
 		return to, err
 	}
 	*pause = min(2**pause, replayPauseMax)
-	if now.SameInstallation(to) {
+	if h.gap(from, now) == "" {
 		return to, nil
 	}
 	return now, nil
@@ -76,7 +76,7 @@ func (h *hub) wait(ctx context.Context, message string, cause error, pause *time
 func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 	all, err := h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)
 	for pause := replayPauseMin; err != nil; {
-		if at, err = h.wait(ctx, "unread notifications wait for Postgres", err, &pause, at); err != nil {
+		if at, err = h.wait(ctx, "unread notifications wait for Postgres", err, &pause, at, at); err != nil {
 			return err
 		}
 		all, err = h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)

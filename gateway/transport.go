@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"time"
 )
@@ -46,6 +47,6 @@ func (g *Gateway) transport(r *http.Request) transport {
 // canPark reports whether the connection can be taken over: over TLS the
 // bytes are not ours, and an HTTP/2 connection carries other streams too.
 func canPark(r *http.Request) bool {
-	local, _ := r.Context().Value(http.LocalAddrContextKey).(interface{ Network() string })
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	return r.TLS == nil && r.ProtoMajor == 1 && r.ProtoMinor >= 1 && local != nil && local.Network() == "tcp"
 }
