@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -15,6 +16,12 @@ type Entry struct {
 	UserKey    string    // recipient, as text; empty when the CRM's column was null
 	ItemID     string    // the notification's ID, as text
 	Disconnect string    // when not empty, no notification but an order to end the user's streams: the reason
+}
+
+// inLog compares entries by their order in the log, which is that of batches
+// and replays.
+func inLog(a, b Entry) int {
+	return cmp.Or(cmp.Compare(a.XID, b.XID), cmp.Compare(a.Position, b.Position))
 }
 
 // Before is the place in a replay at which e is the next row.

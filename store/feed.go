@@ -40,7 +40,7 @@ type Feed struct {
 	position Cursor        // after the last batch that was handed over; owned by Run's goroutine
 	inside   Place         // how far into its last transaction a bounded batch came; owned by Run's goroutine
 	next     Place         // inside, once the batch that poll made has been handed over; owned by Run's goroutine
-	table    int64         // the log\'s OID on this connection, 0 before its first poll; owned by Run\'s goroutine
+	table    int64         // the log's OID on this connection, 0 before its first poll; owned by Run's goroutine
 	highest  uint64        // highest committed xid seen in the log; owned by Run's goroutine
 	patience time.Duration // for one answer; owned by Run's goroutine
 	marks    marks         // where the position was; owned by Run's goroutine
@@ -180,7 +180,6 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 		if err != nil {
 			return polled, fmt.Errorf("poll: %w", err)
 		}
-		f.store.clock.Store(batch.Cursor.at.UnixMicro())
 		f.store.recent.add(batch)
 		if err := deliver(ctx, batch); err != nil {
 			if ctx.Err() != nil {

@@ -17,9 +17,9 @@ const (
 
 // Load brings the full rows of entries, same length and order, in one round
 // trip for a page: a view that is slow makes a large batch late, but does not
-// let it fail again and again. Its error means that Postgres could not be asked, or that the view
-// feed cannot be read at all, and the caller tries again later; a row that
-// alone cannot be read has its own Err.
+// let it fail again and again. Its error means that Postgres could not be
+// asked, or that the view feed cannot be read at all, and the caller tries again
+// later; a row that alone cannot be read has its own Err.
 func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, error) {
 	server := s.server.Load()
 	if server == nil {

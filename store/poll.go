@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -15,12 +14,12 @@ import (
 )
 
 // pollSQL reads the server's snapshot, which table the log is, and what the
-// previous snapshot did not see, in one statement and so at one moment. The rows not seen before are two index
-// ranges: transactions that had not begun ($1 = xmax) and those that were
-// running ($2 = xip). Of transaction $3, rows up to position $4 have been
-// handed over already. Each range gives at most $5 rows, the first in order:
-// that of the column log.xid, because a bare xid would be the output column, a
-// text, in which 1000 comes before 999.
+// previous snapshot did not see, in one statement and so at one moment. The
+// rows not seen before are two index ranges: transactions that had not begun
+// ($1 = xmax) and those that were running ($2 = xip). Of transaction $3, rows up
+// to position $4 have been handed over already. Each range gives at most $5
+// rows, the first in order: that of the column log.xid, because a bare xid would
+// be the output column, a text, in which 1000 comes before 999.
 const (
 	pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), '', 'notification_gateway.log'::regclass::oid::bigint, '', '', ''
 UNION ALL (` + pollColumns + `xid >= $1::text::xid8 ORDER BY log.xid, log.position LIMIT $5)
@@ -99,9 +98,8 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 		return Batch{}, errMadeAnew
 	}
 	f.table = table
-	slices.SortFunc(batch.Entries, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(a.XID, b.XID), cmp.Compare(a.Position, b.Position))
-	})
+	f.store.clock.Store(at.UnixMicro()) // not the position's: a partial one is as old as the one before
+	slices.SortFunc(batch.Entries, inLog)
 	batch.Cursor = MakeCursor(server.install, server.incarnation, at, now.Clip(f.highest))
 	f.next = Place{}
 	if len(batch.Entries) > pollLimit {

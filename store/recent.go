@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 )
@@ -121,8 +120,6 @@ func (r *recent) replay(userKey string, from Cursor, after Place, limit int) ([]
 			out = append(out, e)
 		}
 	}
-	slices.SortFunc(out, func(a, b Entry) int {
-		return cmp.Or(cmp.Compare(a.XID, b.XID), cmp.Compare(a.Position, b.Position))
-	})
+	slices.SortFunc(out, inLog)
 	return out[:min(limit, len(out))], true
 }
