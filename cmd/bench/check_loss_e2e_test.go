@@ -23,8 +23,8 @@ import (
 
 const waitFor = 30 * time.Second // for one thing to happen, on a slow machine
 
-// process is a gateway of its own, built with the race detector.
-type process struct {
+// victim is a gateway of its own, built with the race detector.
+type victim struct {
 	cmd    *exec.Cmd
 	exited <-chan struct{}
 	addr   string
@@ -32,9 +32,9 @@ type process struct {
 }
 
 // startGateway starts a gateway and waits until it listens.
-func startGateway(t *testing.T, binary, database, addr string) *process {
+func startGateway(t *testing.T, binary, database, addr string) *victim {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary, "serve"), spoke: make(chan string, 1)} // one: the whole
+	p := &victim{cmd: exec.Command(binary, "serve"), spoke: make(chan string, 1)} // one: the whole
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "GATEWAY_") {
 			p.cmd.Env = append(p.cmd.Env, v)
@@ -86,7 +86,7 @@ func startGateway(t *testing.T, binary, database, addr string) *process {
 }
 
 // kill ends the process as the kernel would when memory is short.
-func (p *process) kill(t *testing.T) {
+func (p *victim) kill(t *testing.T) {
 	t.Helper()
 	p.cmd.Process.Kill()
 	<-p.exited
@@ -120,7 +120,7 @@ func TestE2ECheckLoss(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", binary, "../gateway").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	gateways := [2]*process{}
+	gateways := [2]*victim{}
 	var streams []string
 	for i := range gateways {
 		gateways[i] = startGateway(t, binary, database, "127.0.0.1:0")

@@ -64,7 +64,7 @@ func TestLoadTLS(t *testing.T) {
 	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
 	var out, log bytes.Buffer
 	args := []string{
-		"load", "--url", "https://" + s.public + streamPath, "--database-url", s.dbURL, "--streams", "20", "--slow", "2", "--storm", "10", "--rate", "100", "--duration", "1s",
+		"load", "--url", "https://" + s.Public + streamPath, "--database-url", s.dbURL, "--streams", "20", "--slow", "2", "--storm", "10", "--rate", "100", "--duration", "1s",
 	}
 	if code := run(t.Context(), append(args, "--insecure"), &out, &log); code != 0 || !strings.Contains(out.String(), "✔") {
 		t.Errorf("status %d: %s%s", code, &out, &log)
@@ -85,9 +85,9 @@ func TestLoadFails(t *testing.T) {
 	}{
 		"wrong token":     {[]string{"--url", s.target().url.String(), "--token", "a.b.c"}, "status 401"},
 		"no token":        {[]string{"--url", s.target().url.String()}, "status 401"},
-		"wrong path":      {[]string{"--url", "http://" + s.public + "/elsewhere"}, "status 404"},
+		"wrong path":      {[]string{"--url", "http://" + s.Public + "/elsewhere"}, "status 404"},
 		"nobody answers":  {[]string{"--url", "http://127.0.0.1:1/"}, "connection refused"},
-		"no event stream": {[]string{"--url", "http://" + s.admin + "/livez"}, "no event stream"},
+		"no event stream": {[]string{"--url", "http://" + s.Admin + "/livez"}, "no event stream"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, log bytes.Buffer

@@ -13,7 +13,7 @@ import (
 // metrics reads a gateway's measurements, by name with labels, without their
 // common prefix.
 func (g *gateway) metrics(ctx context.Context) (map[string]float64, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.admin+"/metrics", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Admin+"/metrics", nil)
 	if err != nil {
 		return nil, fmt.Errorf("read the metrics: %w", err)
 	}
@@ -39,7 +39,7 @@ func (g *gateway) metrics(ctx context.Context) (map[string]float64, error) {
 // collect has the gateway's Go runtime collect garbage, which it would do by
 // itself within two minutes.
 func (g *gateway) collect(ctx context.Context) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.admin+"/debug/pprof/heap?gc=1", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Admin+"/debug/pprof/heap?gc=1", nil)
 	if err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}

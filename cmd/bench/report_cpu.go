@@ -109,7 +109,7 @@ func deliver(ctx context.Context, s *site, c *crew, w *writer, each, rows int, r
 		return d, err
 	}
 	clients, began := c.cpu(), time.Now()
-	cpu, err := cpuOf(s.pid())
+	cpu, err := cpuOf(s.PID())
 	if err != nil {
 		return d, err
 	}
@@ -125,7 +125,7 @@ func deliver(ctx context.Context, s *site, c *crew, w *writer, each, rows int, r
 	if got.Events[kindNotification] != want {
 		return d, fmt.Errorf("received %d events, expected %d", got.Events[kindNotification]-before.Events[kindNotification], rows*each)
 	}
-	after, err := cpuOf(s.pid())
+	after, err := cpuOf(s.PID())
 	d.cpu = after - cpu
 	return d, err
 }

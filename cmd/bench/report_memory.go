@@ -61,7 +61,7 @@ func (r *runner) portable(ctx context.Context, found *results) (err error) {
 	}
 	t := s.target()
 	t.url.Scheme, t.insecure = "https", true
-	g, err := r.grow(ctx, t, s.pid(), n, tokens, func() error { return s.collect(ctx) })
+	g, err := r.grow(ctx, t, s.PID(), n, tokens, func() error { return s.collect(ctx) })
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (r *runner) hold(ctx context.Context, n int) (h holding, err error) {
 	if err != nil {
 		return h, err
 	}
-	g, err := r.grow(ctx, s.target(), s.pid(), n, tokens, func() error { return s.collect(ctx) })
+	g, err := r.grow(ctx, s.target(), s.PID(), n, tokens, func() error { return s.collect(ctx) })
 	if err != nil {
 		return h, err
 	}

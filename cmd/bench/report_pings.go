@@ -42,7 +42,7 @@ func (r *runner) pings(ctx context.Context, found *results) (err error) {
 	if err != nil {
 		return err
 	}
-	cpu, err := cpuOf(s.pid())
+	cpu, err := cpuOf(s.PID())
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (r *runner) pings(ctx context.Context, found *results) (err error) {
 	if err != nil {
 		return err
 	}
-	used, err := cpuOf(s.pid())
+	used, err := cpuOf(s.PID())
 	if err != nil {
 		return err
 	}

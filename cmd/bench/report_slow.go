@@ -21,7 +21,7 @@ func (r *runner) slow(ctx context.Context, found *results) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	address, err := netip.ParseAddrPort(s.public)
+	address, err := netip.ParseAddrPort(s.Public)
 	if err != nil {
 		return fmt.Errorf("the gateway's address: %w", err)
 	}

@@ -99,7 +99,7 @@ func (r *runner) storms(ctx context.Context, tokens []string, found *results, en
 	if err := s.collect(ctx); err != nil {
 		return all, err
 	}
-	if all.idle, _, err = r.settled(ctx, s.pid()); err != nil {
+	if all.idle, _, err = r.settled(ctx, s.PID()); err != nil {
 		return all, err
 	}
 	if all.unseen, err = cutAndResume(ctx, s, c, n, tokens); err != nil {
@@ -127,11 +127,11 @@ func cutAndResume(ctx context.Context, s *site, c *crew, n int, tokens []string)
 	if err := cut(ctx, s, c, n, w, 1); err != nil {
 		return o, err
 	}
-	if err := resetPeak(s.pid()); err != nil {
+	if err := resetPeak(s.PID()); err != nil {
 		return o, err
 	}
 	began := time.Now()
-	before, err := cpuOf(s.pid())
+	before, err := cpuOf(s.PID())
 	if err != nil {
 		return o, err
 	}
@@ -142,12 +142,12 @@ func cutAndResume(ctx context.Context, s *site, c *crew, n int, tokens []string)
 		return o, err
 	}
 	o.took = time.Since(began)
-	after, err := cpuOf(s.pid())
+	after, err := cpuOf(s.PID())
 	if err != nil {
 		return o, err
 	}
 	o.cpu = after - before
-	o.peak, err = statusOf(s.pid(), "VmHWM")
+	o.peak, err = statusOf(s.PID(), "VmHWM")
 	return o, err
 }
 

@@ -1,33 +1,25 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
+	"github.com/seed-64e334f9/notification-gateway/cmd/internal/process"
 	"github.com/seed-64e334f9/notification-gateway/sql"
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
 
 const (
-	module        = "github.com/seed-64e334f9/notification-gateway"
-	startDeadline = 30 * time.Second
-	crmUsers      = 20_000 // employees 1 and up of the reference CRM
-	crmRows       = 50_000 // notifications of before: an empty table has other query plans
-	crmTasks      = 1000
-	template      = "notification_gateway_bench"
-	streamPath    = "/api/notifications/stream/"
+	crmUsers   = 20_000 // employees 1 and up of the reference CRM
+	crmRows    = 50_000 // notifications of before: an empty table has other query plans
+	crmTasks   = 1000
+	template   = "notification_gateway_bench"
+	streamPath = "/api/notifications/stream/"
 )
 
 // bench is what all sections of a report share: Postgres, a database to copy,
@@ -52,9 +44,8 @@ func startBench(ctx context.Context, secret string, say func(string, ...any)) (b
 	if b.dir, err = os.MkdirTemp("", "notification-gateway-bench-"); err != nil {
 		return b, fmt.Errorf("make a directory: %w", err)
 	}
-	b.binary = filepath.Join(b.dir, "gateway")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.binary, module+"/cmd/gateway").CombinedOutput(); err != nil {
-		return b, fmt.Errorf("build the gateway: %w\n%s", err, out)
+	if b.binary, err = process.Build(ctx, b.dir); err != nil {
+		return b, err
 	}
 	if b.server, err = throwaway.Start(ctx, say); err != nil {
 		return b, err
@@ -79,10 +70,8 @@ func startBench(ctx context.Context, secret string, say func(string, ...any)) (b
 		}
 	}
 	for _, args := range [][]string{{"migrate", "--mapping", "reference_crm"}, {"attach", "public.notifications"}} {
-		cmd := exec.CommandContext(ctx, b.binary, args...)
-		cmd.Env = append(os.Environ(), "DATABASE_URL="+url)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return b, fmt.Errorf("gateway %s: %w\n%s", args[0], err, out)
+		if err := process.Run(ctx, b.binary, append(os.Environ(), "DATABASE_URL="+url), args...); err != nil {
+			return b, err
 		}
 	}
 	return b, nil
@@ -148,95 +137,29 @@ func (s *site) close() error {
 
 // gateway is a process of the program under test.
 type gateway struct {
-	cmd           *exec.Cmd
-	exited        <-chan struct{}
-	public, admin string // addresses
+	*process.Gateway // nil before start
 }
 
 // start starts it and waits until it is ready.
-func (g *gateway) start(ctx context.Context, binary string, env []string) error {
-	cmd := exec.Command(binary, "serve")
+func (g *gateway) start(ctx context.Context, binary string, env []string) (err error) {
+	var environment []string
 	for _, v := range os.Environ() { // what is set for this shell's gateway is not for ours
 		if !strings.HasPrefix(v, "GATEWAY_") && !strings.HasPrefix(v, "DATABASE_URL") {
-			cmd.Env = append(cmd.Env, v)
+			environment = append(environment, v)
 		}
 	}
-	cmd.Env = append(append(cmd.Env, "GATEWAY_ADDR=127.0.0.1:0", "GATEWAY_ADMIN_ADDR=127.0.0.1:0", "GATEWAY_LOG_FORMAT=json", "GATEWAY_LOG_LEVEL=info"), env...)
-	log, err := cmd.StderrPipe()
-	if err != nil {
-		return fmt.Errorf("make a pipe: %w", err)
-	}
-	exited, err := throwaway.StartTied(cmd)
-	if err != nil {
-		return fmt.Errorf("start the gateway: %w", err)
-	}
-	g.cmd, g.exited = cmd, exited
-	ctx, cancel := context.WithTimeout(ctx, startDeadline)
-	defer cancel()
-	listening := make(chan struct{})
-	go func() {
-		for lines := bufio.NewScanner(log); lines.Scan(); {
-			var line struct{ Level, Msg, Addr string }
-			if json.Unmarshal(lines.Bytes(), &line) != nil || line.Level != "INFO" && line.Level != "" {
-				fmt.Fprintln(os.Stderr, "gateway:", lines.Text())
-				continue
-			}
-			switch line.Msg {
-			case "listening":
-				g.public = line.Addr
-			case "admin listening":
-				g.admin = line.Addr
-				close(listening) // it is said once
-			}
-		}
-	}()
-	select {
-	case <-listening:
-	case <-exited:
-		return errors.New("the gateway ended at once")
-	case <-ctx.Done():
-		return fmt.Errorf("the gateway does not listen: %w", context.Cause(ctx))
-	}
-	for {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.admin+"/readyz", nil)
-		if err != nil {
-			return fmt.Errorf("ask whether the gateway is ready: %w", err)
-		}
-		if resp, err := http.DefaultClient.Do(r); err == nil {
-			resp.Body.Close() //nolint:errcheck // only the status counts
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-time.After(look):
-		case <-exited:
-			return errors.New("the gateway ended before it was ready")
-		case <-ctx.Done():
-			return fmt.Errorf("the gateway does not become ready: %w", context.Cause(ctx))
-		}
-	}
+	g.Gateway, err = process.Start(ctx, binary, append(environment, env...), func(line string) { fmt.Fprintln(os.Stderr, "gateway:", line) })
+	return err
 }
 
-func (g *gateway) pid() int { return g.cmd.Process.Pid }
-
 func (g *gateway) target() target {
-	return target{url: &url.URL{Scheme: "http", Host: g.public, Path: streamPath}, counted: "notification"}
+	return target{url: &url.URL{Scheme: "http", Host: g.Public, Path: streamPath}, counted: "notification"}
 }
 
 // stop ends it; streams that are open are cut off.
 func (g *gateway) stop() error {
-	if g.cmd == nil {
+	if g.Gateway == nil {
 		return nil
 	}
-	_ = g.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
-	select {
-	case <-g.exited:
-		if code := g.cmd.ProcessState.ExitCode(); code != 0 {
-			return fmt.Errorf("the gateway ended with status %d", code)
-		}
-		return nil
-	case <-time.After(startDeadline):
-		return errors.Join(errors.New("the gateway does not end"), g.cmd.Process.Kill())
-	}
+	return g.Stop()
 }

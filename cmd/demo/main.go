@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case <-ctx.Done():
 	case err = <-failed:
 		fmt.Fprintln(stderr, "demo:", err)
-	case <-s.gatewayEnded:
+	case <-s.gateway.Exited:
 		err = errors.New("the gateway ended by itself")
 		fmt.Fprintln(stderr, "demo:", err)
 	}

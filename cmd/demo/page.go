@@ -160,7 +160,7 @@ func (p *page) serveCut(w http.ResponseWriter, r *http.Request) {
 // proxy passes requests on to the gateway, event by event. The gateway knows
 // nothing of the users' paths, so that the cookie's Path is put behind them.
 func (p *page) proxy() http.HandlerFunc {
-	target, err := url.Parse(p.stack.gatewayURL)
+	target, err := url.Parse("http://" + p.stack.gateway.Public)
 	if err != nil { // it comes from a listener's address
 		panic(err)
 	}

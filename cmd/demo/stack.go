@@ -1,37 +1,24 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
-	"time"
 
+	"github.com/seed-64e334f9/notification-gateway/cmd/internal/process"
 	"github.com/seed-64e334f9/notification-gateway/sql"
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
 
-const (
-	module        = "github.com/seed-64e334f9/notification-gateway"
-	readyDeadline = 30 * time.Second
-	stopDeadline  = 15 * time.Second
-	database      = "notification_gateway_demo"
-)
+const database = "notification_gateway_demo"
 
 // stack is everything behind the page: Postgres, the CRM's tables, the gateway.
 type stack struct {
-	crm          *throwaway.DB // connected as the CRM would be
-	secret       []byte        // shared with the gateway
-	gatewayURL   string
-	gateway      *exec.Cmd
-	gatewayEnded <-chan struct{}
+	crm     *throwaway.DB // connected as the CRM would be
+	secret  []byte        // shared with the gateway
+	gateway *process.Gateway
 
 	cleanups []func() error // in reverse order
 }
@@ -71,105 +58,26 @@ func startStack(ctx context.Context, env []string, say func(string, ...any)) (_ 
 		return nil, fmt.Errorf("make a directory: %w", err)
 	}
 	s.later(func() error { return os.RemoveAll(dir) })
-	binary := filepath.Join(dir, "gateway")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, module+"/cmd/gateway").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the gateway: %w\n%s", err, out)
+	binary, err := process.Build(ctx, dir)
+	if err != nil {
+		return nil, err
 	}
 	environment := append(os.Environ(),
 		"DATABASE_URL="+url, "GATEWAY_JWT_SECRET="+string(s.secret), "GATEWAY_COOKIE_INSECURE=true",
-		"GATEWAY_ADDR=127.0.0.1:0", "GATEWAY_ADMIN_ADDR=127.0.0.1:0", "GATEWAY_LOG_FORMAT=json", "GATEWAY_LOG_LEVEL=info", "GATEWAY_DRAIN=3s", "GATEWAY_MAX_STREAMS=1000")
+		"GATEWAY_DRAIN=3s", "GATEWAY_MAX_STREAMS=1000")
 	environment = append(environment, env...)
 	for _, args := range [][]string{{"migrate", "--mapping", "reference_crm"}, {"attach", "public.notifications"}} {
 		say("gateway: %v", args)
-		cmd := exec.CommandContext(ctx, binary, args...)
-		cmd.Env = environment
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("gateway %s: %w\n%s", args[0], err, out)
+		if err := process.Run(ctx, binary, environment, args...); err != nil {
+			return nil, err
 		}
 	}
 	say("gateway: serve")
-	return s, s.serve(ctx, binary, environment)
-}
-
-// serve starts the gateway and waits until it is ready.
-func (s *stack) serve(ctx context.Context, binary string, environment []string) error {
-	s.gateway = exec.Command(binary, "serve")
-	s.gateway.Env = environment
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("make a pipe: %w", err)
+	if s.gateway, err = process.Start(ctx, binary, environment, func(line string) { fmt.Fprintln(os.Stderr, line) }); err != nil {
+		return nil, err
 	}
-	s.gateway.Stderr = writer
-	s.gatewayEnded, err = throwaway.StartTied(s.gateway)
-	writer.Close() //nolint:errcheck // the child has its own
-	if err != nil {
-		return fmt.Errorf("start the gateway: %w", err)
-	}
-	s.later(s.stopGateway)
-	addresses := make(chan [2]string, 1) // one: public and admin, once
-	go func() {
-		var found [2]string
-		for lines := bufio.NewScanner(reader); lines.Scan(); {
-			var line struct{ Level, Msg, Addr string }
-			if json.Unmarshal(lines.Bytes(), &line) != nil {
-				fmt.Fprintln(os.Stderr, lines.Text())
-				continue
-			}
-			switch line.Msg {
-			case "listening":
-				found[0] = line.Addr
-			case "admin listening":
-				found[1] = line.Addr
-				addresses <- found
-			default:
-				if line.Level != "INFO" {
-					fmt.Fprintln(os.Stderr, lines.Text())
-				}
-			}
-		}
-		reader.Close() //nolint:errcheck // it was only read
-	}()
-	ctx, cancel := context.WithTimeout(ctx, readyDeadline)
-	defer cancel()
-	var found [2]string
-	select {
-	case found = <-addresses:
-	case <-s.gatewayEnded:
-		return errors.New("the gateway ended at once")
-	case <-ctx.Done():
-		return fmt.Errorf("the gateway does not listen: %w", context.Cause(ctx))
-	}
-	s.gatewayURL = "http://" + found[0]
-	for {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+found[1]+"/readyz", nil)
-		if err != nil {
-			return fmt.Errorf("ask whether the gateway is ready: %w", err)
-		}
-		if resp, err := http.DefaultClient.Do(r); err == nil {
-			resp.Body.Close() //nolint:errcheck // only the status counts
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("the gateway does not become ready: %w", context.Cause(ctx))
-		}
-	}
-}
-
-func (s *stack) stopGateway() error {
-	_ = s.gateway.Process.Signal(syscall.SIGTERM) // it may have ended already
-	select {
-	case <-s.gatewayEnded:
-		if code := s.gateway.ProcessState.ExitCode(); code != 0 {
-			return fmt.Errorf("the gateway ended with status %d", code)
-		}
-		return nil
-	case <-time.After(stopDeadline):
-		return errors.Join(errors.New("the gateway does not end"), s.gateway.Process.Kill())
-	}
+	s.later(s.gateway.Stop)
+	return s, nil
 }
 
 func (s *stack) later(f func() error) { s.cleanups = append(s.cleanups, f) }
