@@ -3,14 +3,11 @@ package store_test
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/url"
 	"reflect"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +23,21 @@ func own(t *testing.T) (*crm, *throwaway.Server) {
 	c := &crm{T: t, url: address}
 	c.conn = c.connect()
 	return c, server
+}
+
+// follow makes a standby of primary, for as long as the test.
+func follow(t *testing.T, primary *throwaway.Server) *throwaway.Server {
+	t.Helper()
+	standby, err := primary.Standby(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := standby.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return standby
 }
 
 // replayed returns the titles that a client with the position from is brought.
@@ -117,15 +129,7 @@ func containsAll(got, want []string) bool {
 func TestFailoverToAnAsynchronousStandby(t *testing.T) {
 	t.Parallel()
 	c, primary := own(t)
-	standby, err := primary.Standby(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := standby.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	standby := follow(t, primary)
 	c.conn = c.connect()
 	hosts := func(s *throwaway.Server) string {
 		u, err := url.Parse(s.URL)
@@ -185,15 +189,7 @@ func TestFailoverToAnAsynchronousStandby(t *testing.T) {
 func TestStandbyIsRefused(t *testing.T) {
 	t.Parallel()
 	c, primary := own(t)
-	standby, err := primary.Standby(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := standby.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	standby := follow(t, primary)
 	there := strings.Replace(standby.URL, "/postgres?", "/crm?", 1)
 	findings := store.Check(t.Context(), there, "")
 	if findings[0].OK || !strings.Contains(findings[0].Detail, "standby") {
@@ -216,74 +212,6 @@ func TestStandbyIsRefused(t *testing.T) {
 	}
 }
 
-// frozen is a network path that stops carrying anything, without a word to
-// either end, as a firewall does that forgot a connection.
-type frozen struct {
-	listener net.Listener
-	target   string
-	mu       sync.Mutex
-	stopped  []chan struct{} // one for each connection; closed when it carries no more; guarded by mu
-}
-
-func newFrozen(t *testing.T, target string) *frozen {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &frozen{listener: l, target: target}
-	t.Cleanup(func() { l.Close(); f.freeze() })
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", target)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			stop := make(chan struct{})
-			f.mu.Lock()
-			f.stopped = append(f.stopped, stop)
-			f.mu.Unlock()
-			t.Cleanup(func() { in.Close(); out.Close() })
-			go carry(out, in, stop)
-			go carry(in, out, stop)
-		}
-	}()
-	return f
-}
-
-func carry(to io.WriteCloser, from io.Reader, stop chan struct{}) {
-	b := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(b)
-		select {
-		case <-stop:
-			continue // swallowed
-		default:
-		}
-		if n > 0 {
-			to.Write(b[:n])
-		}
-		if err != nil {
-			to.Close()
-			return
-		}
-	}
-}
-
-// freeze silences the connections that are open now; new ones are carried.
-func (f *frozen) freeze() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, stop := range f.stopped {
-		close(stop)
-	}
-	f.stopped = nil
-}
-
 // A connection that is dead but open delivers no notification and no error;
 // the kernel would find out after a quarter of an hour.
 func TestHalfOpenConnection(t *testing.T) {
@@ -295,7 +223,7 @@ func TestHalfOpenConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := newFrozen(t, u.Host)
-	u.Host = path.listener.Addr().String()
+	u.Host = path.address
 	c.open(store.Config{ListenURL: u.String()})
 	c.sql("%s", insert(5, "carried"))
 	c.collect(1)

@@ -130,13 +130,9 @@ func (s *Server) Standby(ctx context.Context) (*Server, error) {
 		return nil, errNotLocal
 	}
 	from := s.cluster
-	dir, err := os.MkdirTemp("", "notification-gateway-postgres-")
+	dir, sweep, err := directory(from.who)
 	if err != nil {
-		return nil, fmt.Errorf("make a directory: %w", err)
-	}
-	sweep, err := sweeper(dir)
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, err
 	}
 	c := &cluster{bin: from.bin, dir: dir, data: filepath.Join(dir, "data"), who: from.who}
 	if err := from.copyTo(ctx, c); err != nil {
@@ -152,11 +148,6 @@ func (from *cluster) copyTo(ctx context.Context, c *cluster) error {
 	}
 	if out, err := exec.CommandContext(ctx, "cp", "-a", from.data, c.data).CombinedOutput(); err != nil {
 		return fmt.Errorf("copy the cluster: %w: %s", err, lastLine(out))
-	}
-	if c.who != nil {
-		if err := os.Chown(c.dir, int(c.who.Uid), int(c.who.Gid)); err != nil {
-			return fmt.Errorf("give the directory away: %w", err)
-		}
 	}
 	u, err := url.Parse(from.url())
 	if err != nil {

@@ -29,20 +29,11 @@ func local(ctx context.Context) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "notification-gateway-postgres-")
+	dir, sweep, err := directory(who)
 	if err != nil {
-		return nil, fmt.Errorf("make a directory: %w", err)
-	}
-	sweep, err := sweeper(dir)
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, err
 	}
 	remove := func(err error) (*Server, error) { return nil, errors.Join(err, sweep()) }
-	if who != nil {
-		if err := os.Chown(dir, int(who.Uid), int(who.Gid)); err != nil {
-			return remove(fmt.Errorf("give the directory away: %w", err))
-		}
-	}
 	data := filepath.Join(dir, "data")
 	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres",
 		"--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
@@ -79,6 +70,23 @@ func configure(data string) error {
 		return fmt.Errorf("configure: %w", err)
 	}
 	return nil
+}
+
+// directory makes a directory for a server that runs as who, nil for ourselves,
+// and sees that it goes, see sweeper.
+func directory(who *syscall.Credential) (dir string, sweep func() error, err error) {
+	if dir, err = os.MkdirTemp("", "notification-gateway-postgres-"); err != nil {
+		return "", nil, fmt.Errorf("make a directory: %w", err)
+	}
+	if sweep, err = sweeper(dir); err != nil {
+		return "", nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	if who != nil {
+		if err := os.Chown(dir, int(who.Uid), int(who.Gid)); err != nil {
+			return "", nil, errors.Join(fmt.Errorf("give the directory away: %w", err), sweep())
+		}
+	}
+	return dir, sweep, nil
 }
 
 // sweeper makes sure that dir goes, also when this process is killed: a shell
