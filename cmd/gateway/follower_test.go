@@ -107,8 +107,8 @@ func titleOf(line string) (string, bool) {
 	return title, found
 }
 
-// metric is the value of a metric; its labels, if any, are a part of its name.
-func (i *instance) metric(t testing.TB, name string) float64 {
+// scrape returns all metrics as Prometheus reads them.
+func (i *instance) scrape(t testing.TB) string {
 	t.Helper()
 	resp, err := http.Get(i.admin + "/metrics")
 	if err != nil {
@@ -119,7 +119,13 @@ func (i *instance) metric(t testing.TB, name string) float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(body), "\nnotification_gateway_"+name+" ")
+	return string(body)
+}
+
+// metric is the value of a metric; its labels, if any, are a part of its name.
+func (i *instance) metric(t testing.TB, name string) float64 {
+	t.Helper()
+	_, rest, found := strings.Cut(i.scrape(t), "\nnotification_gateway_"+name+" ")
 	value, _, _ := strings.Cut(rest, "\n")
 	n, err := strconv.ParseFloat(value, 64)
 	if !found || err != nil {

@@ -278,24 +278,16 @@ func TestMetricNames(t *testing.T) {
 	environment(t, storetest.CRM(t))
 	g := serveInTest(t)
 	g.readyz(t, 200)
-	resp, err := http.Get(g.admin + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	body := g.scrape(t)
 	for _, name := range strings.Fields(`streams streams_opened_total streams_closed_total{reason= auth_failures_total{reason=
 		events_sent_total{event= bytes_sent_total delivery_lag_seconds_count feed_batch_rows_count feed_poll_seconds_count
 		feed_wakes_total{source= feed_connected feed_reconnects_total replayed_total slow_consumers_total log_rows_pruned_total build_info{`) {
-		if !strings.Contains(string(body), "\nnotification_gateway_"+name) {
+		if !strings.Contains(body, "\nnotification_gateway_"+name) {
 			t.Errorf("there is no metric %s", name)
 		}
 	}
 	for _, name := range []string{"go_goroutines", "process_resident_memory_bytes", "resets_total"} {
-		if !strings.Contains(string(body), name) && name != "resets_total" { // a vector without values yet
+		if !strings.Contains(body, name) && name != "resets_total" { // a vector without values yet
 			t.Errorf("there is no metric %s", name)
 		}
 	}
