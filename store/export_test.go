@@ -19,3 +19,11 @@ const (
 	ReplaySQL      = replayPage + replaySQL + replayOrder
 	ReplayGuardSQL = replayPage + replaySQL + replayGuardSQL + replayOrder
 )
+
+// Prefetched returns how many full rows have come with the batch that is being
+// delivered.
+func (s *Store) Prefetched() int {
+	s.prefetch.mu.Lock()
+	defer s.prefetch.mu.Unlock()
+	return len(s.prefetch.rows)
+}

@@ -87,15 +87,24 @@ func (f *Feed) PollOnly() error {
 	return nil
 }
 
-// Run follows the log until ctx ends and returns its cause. It calls deliver
-// from this goroutine, one batch at a time, also with empty ones so that the
-// position moves. When deliver fails, the same rows come again after a pause:
-// every row is handed over at least once.
-func (f *Feed) Run(ctx context.Context, deliver func(context.Context, Batch) error) error {
+// Taker takes what the feed brings. *gateway.Gateway is one.
+type Taker interface {
+	// Deliver takes a batch. It is called from one goroutine, one batch at a
+	// time, also with empty ones so that the position moves. When it fails, the
+	// same rows come again after a pause.
+	Deliver(ctx context.Context, batch Batch) error
+	// Streams returns how many streams may have rows loaded. While there is
+	// none, the feed reads the log alone.
+	Streams() int
+}
+
+// Run follows the log until ctx ends and returns its cause. Every row is handed
+// over at least once.
+func (f *Feed) Run(ctx context.Context, taker Taker) error {
 	var pause backoff
 	for {
 		began := time.Now()
-		polled, err := f.session(ctx, deliver)
+		polled, err := f.session(ctx, taker)
 		if ctx.Err() != nil {
 			f.unready(context.Cause(ctx))
 			return context.Cause(ctx)
@@ -159,7 +168,7 @@ func (f *Feed) ready(install [16]byte) {
 
 // session connects, listens and polls until something fails. It reports
 // whether it came as far as a poll that was handed over.
-func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch) error) (polled bool, err error) {
+func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error) {
 	conn, err := pgx.ConnectConfig(ctx, f.config)
 	if err != nil {
 		return false, fmt.Errorf("connect: %w", connectCause(err))
@@ -176,12 +185,12 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 	for wake := wakeReconnect; ; {
 		f.store.config.Metrics.wakes.WithLabelValues(wake).Inc()
 		f.bell.rung = false
-		batch, err := f.poll(ctx, conn)
+		batch, err := f.poll(ctx, conn, taker.Streams() > 0)
 		if err != nil {
 			return polled, fmt.Errorf("poll: %w", err)
 		}
 		f.store.recent.add(batch)
-		if err := deliver(ctx, batch); err != nil {
+		if err := taker.Deliver(ctx, batch); err != nil {
 			if ctx.Err() != nil {
 				return polled, context.Cause(ctx)
 			}
@@ -192,6 +201,7 @@ func (f *Feed) session(ctx context.Context, deliver func(context.Context, Batch)
 			continue
 		}
 		f.store.recent.delivered()
+		f.store.prefetch.settle(len(batch.Entries))
 		f.position, f.inside = batch.Cursor, f.next
 		f.marks.add(f.position)
 		f.observe(wake, len(batch.Entries))
@@ -232,9 +242,13 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	// A promoted standby may lack what its primary had committed, and hands
 	// those transaction IDs out again.
 	f.highest, f.table = highest, 0
+	f.store.prefetch.reset()
 	f.position.snapshot = f.position.snapshot.Clip(highest)
 	f.store.server.Store(known)
 	f.setDeaf(!f.bell.listens)
+	if _, err := conn.PgConn().Prepare(ctx, pollName, pollSQL, nil); err != nil {
+		return fmt.Errorf("prepare the poll: %w", err)
+	}
 	return f.lieDown(ctx, conn)
 }
 

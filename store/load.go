@@ -21,6 +21,27 @@ const (
 // asked, or that the view feed cannot be read at all, and the caller tries again
 // later; a row that alone cannot be read has its own Err.
 func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, error) {
+	began := time.Now()
+	out, missing := s.prefetch.find(entries)
+	if len(missing) > 0 {
+		rest := make([]Entry, len(missing))
+		for k, i := range missing {
+			rest[k] = entries[i]
+		}
+		loaded, err := s.load(ctx, rest)
+		if err != nil {
+			return nil, err
+		}
+		for k, i := range missing {
+			out[i] = loaded[k]
+		}
+	}
+	s.prefetch.loaded(len(entries), time.Since(began))
+	return out, nil
+}
+
+// load asks Postgres.
+func (s *Store) load(ctx context.Context, entries []Entry) ([]Notification, error) {
 	server := s.server.Load()
 	if server == nil {
 		return nil, ErrNotReady
@@ -51,11 +72,11 @@ func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error) ([
 		return []Notification{{Entry: entries[0], Err: cause}}, nil
 	}
 	half := len(entries) / 2
-	left, err := s.Load(ctx, entries[:half])
+	left, err := s.load(ctx, entries[:half])
 	if err != nil {
 		return nil, err
 	}
-	right, err := s.Load(ctx, entries[half:])
+	right, err := s.load(ctx, entries[half:])
 	if err != nil {
 		return nil, err
 	}

@@ -83,7 +83,7 @@ func (c *crm) run(fail func(store.Batch) error) {
 	first := true
 	go func() {
 		defer close(done)
-		c.feed.Run(ctx, func(_ context.Context, b store.Batch) error {
+		c.feed.Run(ctx, taker(func(_ context.Context, b store.Batch) error {
 			if fail != nil {
 				if err := fail(b); err != nil {
 					return err
@@ -94,10 +94,16 @@ func (c *crm) run(fail func(store.Batch) error) {
 				c.got <- b
 			}
 			return nil
-		})
+		}))
 	}()
 	c.Cleanup(func() { cancel(); <-done })
 }
+
+// taker takes batches for a gateway with a stream.
+type taker func(context.Context, store.Batch) error
+
+func (t taker) Deliver(ctx context.Context, b store.Batch) error { return t(ctx, b) }
+func (t taker) Streams() int                                     { return 1 }
 
 // metric returns the value of a counter or gauge; label is the value of its
 // one label, "" without one.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // pollSQL reads the server's snapshot, which table the log is, and what the
@@ -41,66 +43,41 @@ var errMadeAnew = errors.New("the database objects were made anew")
 // neither the memory nor the deadline of one poll.
 const pollLimit = 10_000
 
+const (
+	pollName = "poll"              // of the prepared statement
+	epoch    = 946_684_800_000_000 // 2000-01-01, from which Postgres counts, in µs from 1970-01-01
+)
+
 // poll brings what became visible since f.position, at most pollLimit rows;
 // when there is more it leaves f.next behind. The first poll of a process
-// brings nothing but the position to begin at.
-func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
+// brings nothing but the position to begin at. With full the rows come with it
+// as Load would bring them.
+func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	began := time.Now()
 	server := f.store.server.Load()
 	first := f.position.IsZero()
-	query, from := pollSQL, f.position.snapshot
+	from := f.position.snapshot
 	if first {
 		from = Snapshot{Xmax: 1 << 63} // above every transaction ID: no row
 	}
-	args := []any{
-		mode(f.bell.listens), strconv.FormatUint(from.Xmax, 10), xids(from.Xip),
-		strconv.FormatUint(f.inside.xid, 10), f.inside.position, pollLimit + 1,
-	}
 	guarded := !first && f.position.incarnation != server.incarnation
-	if guarded {
-		young := f.position.at.Add(-guard)
-		query, args = pollSQL+pollGuardSQL, append(args, young, strconv.FormatUint(f.marks.endedBy(young), 10))
-	}
-	rows, err := conn.Query(ctx, query, args...)
+	found, err := f.ask(ctx, conn.PgConn(), from, guarded, full)
 	if err != nil {
 		return Batch{}, err
 	}
-	defer rows.Close()
-	var batch Batch
-	var now Snapshot
-	var at time.Time
-	var table int64
-	for rows.Next() {
-		var e Entry
-		var snapshot, xid string
-		if err := rows.Scan(&snapshot, &e.InsertedAt, &xid, &e.Position, &e.UserKey, &e.ItemID, &e.Disconnect); err != nil {
-			return Batch{}, err
-		}
-		if snapshot != "" { // the first row, with the server's clock
-			if now, err = parseSnapshot(snapshot); err != nil {
-				return Batch{}, err
-			}
-			at, table = e.InsertedAt, e.Position
-			continue
-		}
-		if e.XID, err = strconv.ParseUint(xid, 10, 64); err != nil {
-			return Batch{}, fmt.Errorf("transaction ID: %w", err)
-		}
-		batch.Entries = append(batch.Entries, e)
-		f.highest = max(f.highest, e.XID)
-	}
-	if err := rows.Err(); err != nil {
-		return Batch{}, err
-	}
-	if f.table != 0 && f.table != table {
+	if f.table != 0 && f.table != found.table {
 		return Batch{}, errMadeAnew
 	}
-	f.table = table
-	f.store.clock.Store(at.UnixMicro()) // not the position's: a partial one is as old as the one before
+	f.table = found.table
+	f.store.clock.Store(found.at.UnixMicro()) // not the position's: a partial one is as old as the one before
+	batch := Batch{Entries: found.entries}
 	slices.SortFunc(batch.Entries, inLog)
-	batch.Cursor = MakeCursor(server.install, server.incarnation, at, now.Clip(f.highest))
+	if n := len(batch.Entries); n > 0 {
+		f.highest = max(f.highest, batch.Entries[n-1].XID)
+	}
+	batch.Cursor = MakeCursor(server.install, server.incarnation, found.at, found.snapshot.Clip(f.highest))
 	f.next = Place{}
 	if len(batch.Entries) > pollLimit {
 		batch.Entries = batch.Entries[:pollLimit]
@@ -119,6 +96,97 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn) (Batch, error) {
 	}
 	f.store.config.Metrics.pollSeconds.Observe(took.Seconds())
 	return batch, nil
+}
+
+// ask sends the poll's statement, and with full the prefetch's behind it in the
+// same round trip. The failure of the second is not one of the poll.
+func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, from Snapshot, guarded, full bool) (found found, err error) {
+	if full && f.bell.listens {
+		if full, err = f.store.prefetch.ready(ctx, conn, f.store.server.Load().idType); err != nil {
+			return found, err
+		}
+	}
+	args := [][]byte{
+		decimal(from.Xmax), decimals(from.Xip), decimal(f.inside.xid), decimal(f.inside.position), decimal(pollLimit + 1),
+	}
+	binaryFormat := []int16{pgx.BinaryFormatCode} // of all columns
+	pipeline := conn.StartPipeline(ctx)
+	defer func() {
+		if err = errors.Join(err, pipeline.Close()); err != nil && full {
+			f.store.prefetch.failed(err) //nolint:errcheck // it may be what was late
+		}
+	}()
+	switch {
+	case guarded:
+		young := f.position.at.Add(-guard)
+		args = append(args, []byte(young.Format(time.RFC3339Nano)), decimal(f.marks.endedBy(young)))
+		pipeline.SendQueryParams(pollSQL+pollGuardSQL, args, nil, nil, binaryFormat)
+	case f.bell.listens:
+		pipeline.SendQueryPrepared(pollName, args, nil, binaryFormat)
+	default: // the next statement may go to another server process
+		pipeline.SendQueryParams(pollSQL, args, nil, nil, binaryFormat)
+	}
+	if full {
+		f.store.prefetch.send(pipeline, args)
+	}
+	if err := pipeline.Sync(); err != nil {
+		return found, err
+	}
+	result, err := nextResult(pipeline)
+	if err != nil {
+		return found, err
+	}
+	if found, err = readFound(result); err != nil || !full {
+		return found, err
+	}
+	return found, f.store.prefetch.receive(pipeline)
+}
+
+// nextResult is that of the next statement of a pipeline.
+func nextResult(p *pgconn.Pipeline) (*pgconn.ResultReader, error) {
+	results, err := p.GetResults()
+	if err != nil {
+		return nil, err
+	}
+	result, ok := results.(*pgconn.ResultReader)
+	if !ok {
+		return nil, fmt.Errorf("a %T where rows were expected", results)
+	}
+	return result, nil
+}
+
+// found is the result of a poll.
+type found struct {
+	snapshot Snapshot
+	at       time.Time // the server's clock
+	table    int64     // the log's OID
+	entries  []Entry
+}
+
+// readFound reads the rows of pollSQL, of which the first has the snapshot.
+func readFound(result *pgconn.ResultReader) (out found, err error) {
+	for result.NextRow() {
+		raw := result.Values() // good until NextRow
+		if len(raw) != 7 || len(raw[1]) != 8 || len(raw[3]) != 8 {
+			return out, errors.New("a row of another form")
+		}
+		at := time.UnixMicro(epoch + int64(binary.BigEndian.Uint64(raw[1]))).UTC()
+		number := int64(binary.BigEndian.Uint64(raw[3]))
+		if len(raw[0]) > 0 {
+			if out.snapshot, err = parseSnapshot(string(raw[0])); err != nil {
+				return out, err
+			}
+			out.at, out.table = at, number
+			continue
+		}
+		e := Entry{Position: number, InsertedAt: at, UserKey: string(raw[4]), ItemID: string(raw[5]), Disconnect: string(raw[6])}
+		if e.XID, err = strconv.ParseUint(string(raw[2]), 10, 64); err != nil {
+			return out, fmt.Errorf("transaction ID: %w", err)
+		}
+		out.entries = append(out.entries, e)
+	}
+	_, err = result.Close()
+	return out, err
 }
 
 // helloSQL asks which server this is, how the view feed is typed, and for the
@@ -188,3 +256,9 @@ func xids(ids []uint64) []string {
 	}
 	return out
 }
+
+// decimal writes a parameter in the text format.
+func decimal[T int | int64 | uint64](n T) []byte { return fmt.Append(nil, n) }
+
+// decimals writes an array in the text format.
+func decimals(ids []uint64) []byte { return []byte("{" + strings.Join(xids(ids), ",") + "}") }

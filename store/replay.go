@@ -58,7 +58,7 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 		}
 	}
 	var err error
-	if page.Notifications, err = s.Load(ctx, visible); err != nil {
+	if page.Notifications, err = s.load(ctx, visible); err != nil {
 		return Page{}, fmt.Errorf("replay: %w", err)
 	}
 	return page, nil

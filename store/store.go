@@ -34,12 +34,13 @@ type Config struct {
 // Store reads notifications and recipients. Its methods may be called from any
 // goroutine; the caller owns it and closes it.
 type Store struct {
-	config Config
-	pool   *pgxpool.Pool
-	recent *recent                // written by the feed
-	server atomic.Pointer[server] // set by the feed at each connect; nil before
-	clock  atomic.Int64           // the server's clock at the last poll, in µs; written by the feed
-	direct atomic.Bool            // the pool's connections go to Postgres itself; written at each connect
+	config   Config
+	pool     *pgxpool.Pool
+	recent   *recent                // written by the feed
+	prefetch prefetch               // filled by the feed
+	server   atomic.Pointer[server] // set by the feed at each connect; nil before
+	clock    atomic.Int64           // the server's clock at the last poll, in µs; written by the feed
+	direct   atomic.Bool            // the pool's connections go to Postgres itself; written at each connect
 }
 
 // server is what the feed learnt of the server it is connected to.

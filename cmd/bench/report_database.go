@@ -10,10 +10,10 @@ import (
 )
 
 // statementsSQL counts what a gateway has asked: polls of the log, loads of
-// full rows, the rows that those brought, and everything but what we ask (a
-// foreign key's check is a statement too).
+// full rows (with a poll or after it), the rows that those brought, and
+// everything but what we ask (a foreign key's check is a statement too).
 const statementsSQL = `SELECT
-  coalesce(sum(calls) FILTER (WHERE query LIKE '%notification_gateway.log WHERE NOT%'), 0)::bigint,
+  coalesce(sum(calls) FILTER (WHERE query LIKE '%notification_gateway.log WHERE NOT%' AND query NOT LIKE '%FROM notification_gateway.feed%'), 0)::bigint,
   coalesce(sum(calls) FILTER (WHERE query LIKE '%FROM notification_gateway.feed%'), 0)::bigint,
   coalesce(sum(rows) FILTER (WHERE query LIKE '%FROM notification_gateway.feed%'), 0)::bigint,
   coalesce(sum(calls) FILTER (WHERE query NOT LIKE 'INSERT INTO notifications%' AND query NOT LIKE '%pg_stat_%' AND query NOT LIKE '%FOR KEY SHARE%'), 0)::bigint
@@ -122,7 +122,9 @@ func (r *runner) ask(ctx context.Context, found *results, s *site, w *writer, wh
 		float64(all)/float64(rows), float64(all)/max(1, wakes), polls, loads, all-polls-loads), "")
 	found.add("  CPU of the gateway's backends", fmt.Sprintf("%.0f µs a row, %.1f %% of a core", micro(used-cpu)/float64(rows), percent(used-cpu, took)), "")
 	if want := int64(rows); loaded {
-		found.check("  full rows loaded", fmt.Sprintf("%d for %d", full, want), "", fmt.Sprint(want), full == want)
+		// A row that commits between a poll and the load that goes with it is read twice.
+		most := want + want/50
+		found.check("  full rows loaded", fmt.Sprintf("%d for %d", full, want), "", fmt.Sprintf("≤ %d", most), full >= want && full <= most)
 	} else {
 		found.check("  full rows loaded", fmt.Sprintf("%d for %d", full, want), "", "0", full == 0)
 	}

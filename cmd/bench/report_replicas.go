@@ -133,7 +133,7 @@ func withReplicas(ctx context.Context, s *site, n int, do func([]*replica) error
 		if one.feed, err = store.NewFeed(one.store); err != nil {
 			return err
 		}
-		feeds.Go(func() { one.feed.Run(running, one.deliver) }) //nolint:errcheck // it ends with running
+		feeds.Go(func() { one.feed.Run(running, one) }) //nolint:errcheck // it ends with running
 	}
 	for _, one := range all {
 		if err := one.wait(ctx, 0); err != nil {
@@ -143,8 +143,11 @@ func withReplicas(ctx context.Context, s *site, n int, do func([]*replica) error
 	return do(all)
 }
 
-// deliver takes a batch, as the gateway does.
-func (one *replica) deliver(_ context.Context, b store.Batch) error {
+// Streams returns 0: no row is loaded.
+func (one *replica) Streams() int { return 0 }
+
+// Deliver takes a batch, as the gateway does.
+func (one *replica) Deliver(_ context.Context, b store.Batch) error {
 	now := time.Now()
 	one.mu.Lock()
 	defer one.mu.Unlock()

@@ -158,7 +158,7 @@ func (s *service) run(ctx context.Context) error {
 			}
 		})
 	}
-	start("feed", func(ctx context.Context) error { return s.feed.Run(ctx, s.gateway.Deliver) })
+	start("feed", func(ctx context.Context) error { return s.feed.Run(ctx, s.gateway) })
 	start("gateway", s.gateway.Run)
 	start("key set", s.verifier.Run)
 	start("prune", s.store.Prune)

@@ -1,0 +1,159 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
+)
+
+// loader takes batches as a gateway does that has streams for all users.
+type loader struct {
+	*crm
+	streams atomic.Int64 // with none it loads nothing
+	absent  atomic.Bool  // the streams are not those of the batches' users
+	batches chan delivered
+}
+
+type delivered struct {
+	titles     []string
+	prefetched int // rows that came with the batch
+}
+
+func (l *loader) Streams() int { return int(l.streams.Load()) }
+
+func (l *loader) loads() bool { return l.Streams() > 0 && !l.absent.Load() }
+
+func (l *loader) Deliver(ctx context.Context, b store.Batch) error {
+	got := delivered{prefetched: l.store.Prefetched()}
+	if l.loads() {
+		rows, err := l.store.Load(ctx, b.Entries)
+		if err != nil {
+			return err
+		}
+		for _, n := range rows {
+			got.titles = append(got.titles, title(n))
+		}
+	}
+	if l.feed.Ready() != nil || len(b.Entries) > 0 { // the first, and what matters
+		l.batches <- got
+	}
+	return nil
+}
+
+func setupLoader(t *testing.T) *loader {
+	t.Helper()
+	c := &crm{T: t, url: storetest.CRM(t)}
+	c.conn = c.connect()
+	c.make(store.Config{})
+	l := &loader{crm: c, batches: make(chan delivered, 100)}
+	l.streams.Store(1)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); c.feed.Run(ctx, l) }()
+	t.Cleanup(func() { cancel(); <-done })
+	<-l.batches
+	return l
+}
+
+// brings inserts a row and returns how it was delivered.
+func (l *loader) brings(title string) delivered {
+	l.Helper()
+	l.sql("%s", insert(5, title))
+	return l.delivered(title)
+}
+
+func (l *loader) delivered(title string) delivered {
+	l.Helper()
+	for {
+		select {
+		case got := <-l.batches:
+			if l.loads() && !reflect.DeepEqual(got.titles, []string{title}) {
+				l.Fatalf("got %v, want %q", got.titles, title)
+			}
+			return got
+		case <-time.After(30 * time.Second):
+			l.Fatalf("%q does not come", title)
+		}
+	}
+}
+
+// warm inserts rows until they come in full with their poll.
+func (l *loader) warm() {
+	l.Helper()
+	for i := range 20 {
+		if l.brings(fmt.Sprint("warm ", i)).prefetched > 0 {
+			return
+		}
+	}
+	l.Fatal("no row ever came with its poll")
+}
+
+// Every notification cost two round trips, of which the second loaded what
+// the first had found.
+func TestRowsComeWithTheirPoll(t *testing.T) {
+	t.Parallel()
+	l := setupLoader(t)
+	l.warm()
+	for i := range 5 {
+		if got := l.brings(fmt.Sprint("row ", i)); got.prefetched != 1 {
+			t.Errorf("%d rows came with the poll, want 1", got.prefetched)
+		}
+	}
+	// The last stream has gone: nobody asks for full rows, so none are read.
+	l.streams.Store(0)
+	if got := l.brings("for nobody"); got.prefetched != 0 {
+		t.Errorf("%d rows were read for nobody", got.prefetched)
+	}
+	l.streams.Store(1)
+	// A batch larger than what comes with a poll is loaded to its end.
+	l.sql("INSERT INTO notifications (user_id, notification_type, title, message) SELECT 5, 'x', 'bulk ' || g, '' FROM generate_series(1, 200) g")
+	bulk := <-l.batches
+	if len(bulk.titles) != 200 || bulk.titles[0] != "bulk 1" || bulk.titles[199] != "bulk 200" {
+		t.Errorf("of 200 rows came %d: %v", len(bulk.titles), bulk.titles)
+	}
+}
+
+// A view that raises for one row, is missing, or has other types than when the
+// statement was prepared, must not stop the polls that read the log alone.
+func TestPollsOutliveTheViewTheyReadAhead(t *testing.T) {
+	t.Parallel()
+	l := setupLoader(t)
+	l.warm()
+	connects := l.metric("feed_reconnects_total", "")
+	l.sql("CREATE FUNCTION raise() RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE 'no such row'; END $$")
+	l.sql("ALTER VIEW notification_gateway.feed RENAME TO was")
+	l.sql("CREATE VIEW notification_gateway.feed AS SELECT id, user_key, CASE WHEN data ->> 'title' = 'bad' THEN raise() ELSE data::json END AS data, created_at, is_read FROM notification_gateway.was")
+	l.sql("%s", insert(5, "bad"))
+	if got := <-l.batches; len(got.titles) != 1 || got.prefetched != 0 {
+		t.Errorf("the bad row came as %+v", got)
+	}
+	if got := l.brings("after"); got.prefetched != 0 {
+		t.Errorf("after a failure %d rows were read ahead", got.prefetched)
+	}
+	if now := l.metric("feed_reconnects_total", ""); now != connects {
+		t.Errorf("the feed connected %v times because of the view", now-connects)
+	}
+}
+
+// While the CRM's own migration holds one of its tables, a poll that waits for
+// the view as well must give it up, and the log be read without.
+func TestPollsOutliveALockedView(t *testing.T) {
+	t.Parallel()
+	l := setupLoader(t)
+	l.warm()
+	other := l.connect()
+	l.on(other, "BEGIN")
+	l.on(other, "LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+	l.absent.Store(true) // so that only the poll waits
+	l.sql("INSERT INTO notifications (user_id, notification_type, title, message) VALUES (5, 'task_assignment', 'meanwhile', '')")
+	if got := l.delivered("meanwhile"); got.prefetched != 0 {
+		t.Error("the row came with its poll, so the poll did not wait")
+	}
+	l.on(other, "COMMIT")
+}
