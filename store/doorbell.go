@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,14 +19,18 @@ import (
 // few milliseconds. Asleep it holds the lock of a slot and waits to be rung,
 // which is faster for it and cheaper for everybody when there is little to do.
 //
-// Nothing is missed between the two: a writer that finds all slots free keeps
+// Nothing is missed between the two. A writer that finds all slots free keeps
 // them shared until its rows are visible, so the lock can be had only when
 // every such writer is done, and the poll that follows sees what they wrote.
+// While all are awake the locks are not even looked at: a sequence says so. Who
+// has read that, just before the feed lay down, runs at the poll that follows,
+// and until the last such transaction has ended the feed goes on polling, as
+// well as being rung by those that came later.
 const (
 	bellKey      = 1734440037             // first key of the advisory locks; sql/migrations has it too
 	crowdWindow  = 100 * time.Millisecond // wakes closer than this make the feed look for waiting writers
 	awakePace    = 3 * time.Millisecond   // between two polls while rows come
-	awakePaceMax = 50 * time.Millisecond  // and when none have come for long, but sleep cannot be had
+	awakePaceMax = 50 * time.Millisecond  // and when none have come for long, but sleep cannot be had or is not sound yet
 	calm         = 150 * time.Millisecond // without rows before the feed tries to sleep
 	awakeMax     = time.Second            // with rows before it tries again: the crowd may have gone
 	probeWait    = 2 * time.Second        // for a notification to ourselves
@@ -45,6 +50,9 @@ type bell struct {
 	looked   time.Time     // when we last looked for waiting writers
 	lastRows time.Time     // when a poll last brought rows
 	tried    time.Time     // when we last tried to sleep
+	minded   bool          // writers look at the locks since the last poll, so that it shows whether they are many
+	unaware  []uint64      // transactions that may have been told that all are awake, and still run; ascending
+	lain     bool          // lay down since the last poll, which is to say who is unaware
 	probed   time.Time     // when we last tried LISTEN
 	pace     time.Duration // until the next poll while awake
 }
@@ -112,15 +120,49 @@ func (f *Feed) lieDown(ctx context.Context, conn *pgx.Conn) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
-	f.bell.tried = time.Now()
+	f.bell.tried, f.bell.minded = time.Now(), false
 	var slot *int
 	if err := conn.QueryRow(ctx, "SELECT notification_gateway.sleep()").Scan(&slot); err != nil {
 		return fmt.Errorf("lie down: %w", err)
 	}
-	if slot != nil {
-		f.bell.slot = *slot
+	if slot == nil {
+		return f.standUp(ctx, conn)
 	}
+	f.bell.slot, f.bell.lain = *slot, true
 	return nil
+}
+
+// mind makes writers look at the locks, as a feed must before it lies down
+// while rows come: those that write at once then keep it from it.
+func (f *Feed) mind(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "SELECT notification_gateway.mind()"); err != nil {
+		return fmt.Errorf("make writers look at the locks: %w", err)
+	}
+	f.bell.minded = true
+	return nil
+}
+
+// standUp gives the lock up, if there is one, and spares writers the look at the
+// locks unless another gateway sleeps.
+func (f *Feed) standUp(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, "SELECT notification_gateway.wake($1)", f.bell.slot); err != nil {
+		return fmt.Errorf("stand up: %w", err)
+	}
+	f.bell.slot, f.bell.unaware, f.bell.lain = 0, nil, false
+	f.bell.tried, f.bell.pace = time.Now(), awakePace
+	return nil
+}
+
+// saw follows which transactions are unaware that the feed sleeps. now is the
+// snapshot of a poll.
+func (b *bell) saw(now Snapshot) {
+	if b.lain {
+		b.lain, b.unaware, b.pace = false, slices.Clone(now.Xip), awakePace
+		return
+	}
+	b.unaware = slices.DeleteFunc(b.unaware, func(xid uint64) bool { return now.Sees(xid) })
 }
 
 // getUp gives the lock up when writers wait for each other because of us.
@@ -138,11 +180,7 @@ func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn) error {
 	if !crowded {
 		return nil
 	}
-	if _, err := conn.Exec(ctx, "SELECT notification_gateway.wake($1)", f.bell.slot); err != nil {
-		return fmt.Errorf("get up: %w", err)
-	}
-	f.bell.slot, f.bell.tried, f.bell.pace = 0, time.Now(), awakePace
-	return nil
+	return f.standUp(ctx, conn)
 }
 
 // wait returns when the next poll is due, and why.
@@ -171,11 +209,16 @@ func (f *Feed) wait(ctx context.Context, conn *pgx.Conn, rows int) (wake string,
 // that come close together are folded: one poll sees them all.
 func (f *Feed) waitAsleep(ctx context.Context, conn *pgx.Conn) (string, error) {
 	if !f.bell.rung {
-		waiting, cancel := context.WithTimeout(ctx, pollInterval)
+		patience, wake := pollInterval, wakeTimeout
+		if len(f.bell.unaware) > 0 {
+			patience, wake = f.bell.pace, wakePoll
+			f.bell.pace = min(f.bell.pace*3/2, awakePaceMax)
+		}
+		waiting, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		err := conn.PgConn().WaitForNotification(waiting)
 		if errors.Is(waiting.Err(), context.DeadlineExceeded) && !conn.IsClosed() {
-			return wakeTimeout, nil
+			return wake, nil
 		}
 		if err != nil {
 			return "", err
@@ -191,12 +234,16 @@ func (f *Feed) waitAsleep(ctx context.Context, conn *pgx.Conn) (string, error) {
 func (f *Feed) waitAwake(ctx context.Context, conn *pgx.Conn, now time.Time) (string, error) {
 	idle, trying := now.Sub(f.bell.lastRows), now.Sub(f.bell.tried)
 	switch {
-	case f.bell.listens && trying >= calm && (idle >= calm || trying >= awakeMax):
+	case f.bell.minded, f.bell.listens && trying >= calm && idle >= calm:
 		if err := f.lieDown(ctx, conn); err != nil {
 			return "", err
 		}
 		if f.bell.slot > 0 {
 			return wakeSettle, nil
+		}
+	case f.bell.listens && trying >= awakeMax:
+		if err := f.mind(ctx, conn); err != nil {
+			return "", err
 		}
 	case !f.bell.listens && now.Sub(f.bell.probed) >= probeEvery:
 		if err := f.listen(ctx, conn); err != nil {

@@ -63,27 +63,83 @@ func TestDoorbellMissesNothing(t *testing.T) {
 func TestDoorbellRingsOnlySleepers(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
-	listener := c.connect()
-	c.on(listener, "LISTEN notification_gateway")
-	heard := func() bool {
-		c.on(listener, "SELECT 1") // notifications come with the answer
-		n, err := listener.WaitForNotification(expired(t))
-		return err == nil && n != nil
-	}
+	heard := c.listen()
 	c.sql("%s", insert(5, "asleep"))
 	c.collect(1)
 	if !heard() {
 		t.Error("nobody rang for a feed that sleeps")
 	}
-	c.sql("SELECT pg_advisory_lock_shared(1734440037, slot) FROM generate_series(2, 8) slot") // nobody else can sleep
-	c.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notification_gateway' AND datname = current_database()")
-	c.sql("SELECT pg_advisory_lock_shared(1734440037, 1)")
+	c.keepAwake()
 	for range 5 {
 		c.sql("%s", insert(5, "awake"))
 	}
 	c.collect(5)
 	if heard() {
 		t.Error("somebody rang though nobody sleeps")
+	}
+	if n := c.metric("feed_unrung_rows_total", ""); n != 0 {
+		t.Errorf("%v rows were left to the fallback poll", n)
+	}
+}
+
+// listen returns a function that says whether somebody has rung.
+func (c *crm) listen() (heard func() bool) {
+	c.Helper()
+	listener := c.connect()
+	c.on(listener, "LISTEN notification_gateway")
+	return func() bool {
+		c.on(listener, "SELECT 1") // notifications come with the answer
+		n, err := listener.WaitForNotification(expired(c.T))
+		return err == nil && n != nil
+	}
+}
+
+// keepAwake holds the slots as a crowd of writers does, so that the feed cannot
+// sleep.
+func (c *crm) keepAwake() {
+	c.Helper()
+	c.sql("SELECT pg_advisory_lock_shared(1734440037, slot) FROM generate_series(2, 8) slot")
+	c.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notification_gateway' AND datname = current_database()")
+	c.sql("SELECT pg_advisory_lock_shared(1734440037, 1)")
+	for c.bell() != 0 && c.Context().Err() == nil { // until it has tried
+	}
+}
+
+// bell returns what writers read.
+func (c *crm) bell() (n int) {
+	c.Helper()
+	if err := c.conn.QueryRow(c.Context(), "SELECT last_value FROM notification_gateway.bell").Scan(&n); err != nil {
+		c.Fatal(err)
+	}
+	return n
+}
+
+// A writer that was told that all are awake, and commits when the feed has lain
+// down and polled, rings for nobody. Its row would be left to the fallback poll;
+// and meanwhile those that came later must ring.
+func TestDoorbellWaitsForWhoIsUnaware(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.keepAwake()
+	late := c.connect()
+	c.on(late, "BEGIN")
+	c.on(late, "%s", insert(5, "unaware"))
+	var locks int
+	if err := late.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()").Scan(&locks); err != nil || locks != 0 {
+		t.Errorf("a writer took %d locks (%v) though all are awake", locks, err)
+	}
+	settled := c.metric("feed_wakes_total", "settle")
+	c.sql("SELECT pg_advisory_unlock_all()")
+	for c.metric("feed_wakes_total", "settle") == settled { // until it sleeps
+	}
+	heard := c.listen()
+	c.sql("%s", insert(5, "aware"))
+	if got := c.titles(c.collect(1)); got[0] != "aware" || !heard() {
+		t.Errorf("got %v, or nobody rang", got)
+	}
+	c.on(late, "COMMIT")
+	if got := c.titles(c.collect(1)); got[0] != "unaware" {
+		t.Errorf("got %v", got)
 	}
 	if n := c.metric("feed_unrung_rows_total", ""); n != 0 {
 		t.Errorf("%v rows were left to the fallback poll", n)

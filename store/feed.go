@@ -176,6 +176,9 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
+		if f.bell.slot > 0 && ctx.Err() != nil { // nobody may come after us for long
+			f.standUp(closing, conn) //nolint:errcheck // as below
+		}
 		conn.Close(closing) //nolint:errcheck // it may be dead already
 	}()
 	if err := f.greet(ctx, conn); err != nil {

@@ -71,6 +71,7 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 		return Batch{}, errMadeAnew
 	}
 	f.table = found.table
+	f.bell.saw(found.snapshot)
 	f.store.clock.Store(found.at.UnixMicro()) // not the position's: a partial one is as old as the one before
 	batch := Batch{Entries: found.entries}
 	slices.SortFunc(batch.Entries, inLog)

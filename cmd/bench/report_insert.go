@@ -33,7 +33,7 @@ func insertWays() []insertWay {
 		{"plain", "ALTER TABLE notifications DISABLE TRIGGER notification_gateway_capture", "ALTER TABLE notifications ENABLE ALWAYS TRIGGER notification_gateway_capture", false},
 		{"captured, nobody connected", "SELECT", "SELECT", false},
 		{"captured and delivered", "SELECT", "SELECT", true},
-		{"where every commit notifies", "SELECT pg_advisory_lock(1734440037, 8)", "SELECT pg_advisory_unlock(1734440037, 8)", false},
+		{"where every commit notifies", "SELECT notification_gateway.mind(), pg_advisory_lock(1734440037, 8)", "SELECT notification_gateway.wake(8)", false},
 	}
 }
 
