@@ -9,10 +9,12 @@
 // up to the new position. So there is no gap, no queue that grows during a
 // replay, and no row that comes twice but where the cursors themselves overlap.
 //
-// Cursors. Only the last event of a batch, or of a transaction in a replay, carries
-// the position after it; the earlier ones carry the position before, so that a
-// connection that breaks between them repeats and never skips. A stream that
-// must first be told of a loss carries a stale cursor until it has been.
+// Cursors. In a replay each event carries the position after it, which may be
+// inside a transaction, so that a client which is cut off again and again gets
+// ahead each time. Live only the last event of a batch does; the earlier ones
+// carry the position before, so that a connection that breaks between them
+// repeats and never skips. A stream that must first be told of a loss carries a
+// stale cursor until it has been.
 //
 // Back-pressure. A stream hands its events to a transport, which queues and
 // never blocks. A live client that does not read, and lets more than the buffer

@@ -104,8 +104,9 @@ func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 
 // sendPage sends rows as fast as the client reads them. Each carries the
 // position that reading it proves: after has one for each row, zero where it
-// is still that of the row before. told is the position in the last id that
-// was sent before, and the one it returns that of the last sent now.
+// is still that of the row before, as among the unread. told is the position in
+// the last id that was sent before, and the one it returns that of the last sent
+// now.
 func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification, after []store.Cursor, told store.Cursor, pace pace) (store.Cursor, error) {
 	proven := told
 	for i, n := range rows {

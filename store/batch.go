@@ -11,7 +11,7 @@ import (
 // brings that, and only for those who are connected.
 type Entry struct {
 	XID        uint64    // top-level transaction ID (xid8) of the insert
-	Position   int64     // order inside a batch only; says nothing of commit order
+	Position   int64     // order inside a transaction only; says nothing of commit order
 	InsertedAt time.Time // the database server's clock at the insert
 	UserKey    string    // recipient, as text; empty when the CRM's column was null
 	ItemID     string    // the notification's ID, as text
@@ -24,7 +24,10 @@ func inLog(a, b Entry) int {
 	return cmp.Or(cmp.Compare(a.XID, b.XID), cmp.Compare(a.Position, b.Position))
 }
 
-// Before is the place in a replay at which e is the next row.
+// place is where e stands.
+func (e Entry) place() Place { return Place{e.XID, e.Position} }
+
+// Before is the place after which e is the next row.
 func (e Entry) Before() Place { return Place{e.XID, e.Position - 1} }
 
 // Batch is everything that became visible between two polls of the feed, in
@@ -51,9 +54,9 @@ type Notification struct {
 }
 
 // Page is one page of a replay. After has, for each notification, the position
-// that whoever has read up to it may claim, so that a client whose connection
-// breaks again and again gets ahead all the same; it is zero where the
-// transaction goes on with the next. When More is set, ask again with Next.
+// that whoever has read up to it may claim, also inside a transaction, so that
+// a client whose connection breaks again and again gets ahead all the same. When
+// More is set, ask again with Next.
 type Page struct {
 	Notifications []Notification
 	After         []Cursor
@@ -61,7 +64,9 @@ type Page struct {
 	More          bool
 }
 
-// Place is where the next page of a replay begins. The zero Place is the start.
+// Place is a point in the order of the log, just after a row. Inside a
+// transaction positions grow, because one session made all its rows. The zero
+// Place is before every row.
 type Place struct {
 	xid      uint64
 	position int64
@@ -106,6 +111,15 @@ func (s Snapshot) Clip(highest uint64) Snapshot {
 // includes reports whether everything that o sees is seen by s.
 func (s Snapshot) includes(o Snapshot) bool {
 	return s.Xmax >= o.Xmax && !slices.ContainsFunc(s.Xip, o.Sees)
+}
+
+// with returns the snapshot that sees what s or o does.
+func (s Snapshot) with(o Snapshot) Snapshot {
+	if s.Xmax < o.Xmax {
+		s, o = o, s
+	}
+	s.Xip = slices.DeleteFunc(slices.Clone(s.Xip), o.Sees)
+	return s
 }
 
 func (s Snapshot) equal(o Snapshot) bool {

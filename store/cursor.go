@@ -11,6 +11,7 @@ import (
 
 const (
 	cursorVersion  = 1
+	cursorInside   = 2   // the version of a cursor with a place inside a transaction
 	cursorMAC      = 8   // bytes of HMAC-SHA256 that a cursor carries
 	cursorXip      = 500 // running transactions a cursor names; past that it claims less
 	cursorMaxChars = 8192
@@ -18,9 +19,9 @@ const (
 )
 
 // Cursor is a position in Postgres's commit order: which transactions had
-// ended, on which installation of the database objects, in which incarnation
-// of the server. It is opaque to everybody but this package; String is what
-// clients keep as their last event ID
+// ended, and how far into one more it is, on which installation of the database
+// objects, in which incarnation of the server. It is opaque to everybody but
+// this package; String is what clients keep as their last event ID
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html#concept-event-stream-last-event-id).
 // The zero Cursor is no position at all.
 type Cursor struct {
@@ -28,6 +29,7 @@ type Cursor struct {
 	incarnation uint32   // changes when the server restarts, crashes or is promoted
 	at          time.Time
 	snapshot    Snapshot
+	place       Place // of this transaction, which the snapshot does not see, the rows up to there are known too; zero: of none
 }
 
 // ResetError says why a last event ID proves nothing about what its client has
@@ -50,8 +52,13 @@ func (c Cursor) IsZero() bool { return c.snapshot.Xmax == 0 && c.at.IsZero() }
 // something was committed between them, or since is older by refresh, so that
 // the cursor of an idle stream does not outlive the retention.
 func (c Cursor) Moved(since Cursor, refresh time.Duration) bool {
-	return !c.sameLife(since) ||
+	return !c.sameLife(since) || c.place != since.place ||
 		!c.snapshot.equal(since.snapshot) || c.at.Sub(since.at) > refresh
+}
+
+// sees reports whether a row of the same incarnation is known at c.
+func (c Cursor) sees(e Entry) bool {
+	return c.snapshot.Sees(e.XID) || e.XID == c.place.xid && e.Position <= c.place.position
 }
 
 // sameLife reports whether c and o are positions in the same incarnation of
@@ -72,13 +79,33 @@ func (c Cursor) Stale() Cursor {
 	return Cursor{install: c.install, incarnation: c.incarnation, at: time.UnixMicro(1), snapshot: Snapshot{Xmax: 1}}
 }
 
-// through returns the position at which everything up to and including
-// transaction xid is known and nothing above it is claimed. It is as old as
-// since, the position before: what it does not claim has been owed since then,
-// and is pruned when since has expired.
+// through returns the position at which everything of c up to and including
+// transaction xid is known, and above it what since, the position before, knew:
+// a transaction that commits late must not bring what came after it again. It
+// is as old as since: what it does not claim has been owed since then, and is
+// pruned when since has expired.
 func (c Cursor) through(xid uint64, since Cursor) Cursor {
-	c.snapshot = c.snapshot.Clip(xid)
-	c.at = since.at
+	c.snapshot, c.at = c.snapshot.Clip(xid), since.at
+	if c.place.xid > xid {
+		c.place = Place{}
+	}
+	if c.sameLife(since) {
+		c.snapshot = c.snapshot.with(since.snapshot)
+		if c.snapshot.Sees(c.place.xid) { // or there is none
+			c.place = since.place
+		}
+		if c.snapshot.Sees(c.place.xid) {
+			c.place = Place{}
+		}
+	}
+	return c
+}
+
+// inside is through for a part of a transaction: everything below it is known,
+// and its own rows up to place.
+func (c Cursor) inside(place Place, since Cursor) Cursor {
+	c = c.through(place.xid-1, since)
+	c.place = place
 	return c
 }
 
@@ -87,7 +114,9 @@ func (c Cursor) through(xid uint64, since Cursor) Cursor {
 func (c Cursor) Older(o Cursor, d time.Duration) bool { return c.at.Sub(o.at) > d }
 
 // String returns the cursor as unpadded base64url (RFC 4648 section 5): 39
-// characters with nothing in flight, about 1,400 at the most.
+// characters with nothing in flight, about 1,400 at the most. One without a
+// place is written as it was before there were places, so that replicas of both
+// kinds understand it.
 func (c Cursor) String() string {
 	if c.IsZero() {
 		return ""
@@ -97,11 +126,19 @@ func (c Cursor) String() string {
 		snapshot = Snapshot{Xmax: snapshot.Xip[cursorXip], Xip: snapshot.Xip[:cursorXip]}
 	}
 	b := make([]byte, 0, 64)
-	b = append(b, cursorVersion)
+	version := byte(cursorVersion)
+	if c.place != (Place{}) {
+		version = cursorInside
+	}
+	b = append(b, version)
 	b = append(b, c.install[:4]...)
 	b = binary.BigEndian.AppendUint32(b, c.incarnation)
 	b = binary.AppendUvarint(b, uint64(c.at.UnixMicro()))
 	b = binary.AppendUvarint(b, snapshot.Xmax)
+	if version == cursorInside {
+		b = binary.AppendUvarint(b, c.place.xid)
+		b = binary.AppendUvarint(b, uint64(c.place.position))
+	}
 	previous := snapshot.Xmax
 	for i := len(snapshot.Xip) - 1; i >= 0; i-- {
 		b = binary.AppendUvarint(b, previous-snapshot.Xip[i])
@@ -127,7 +164,7 @@ func parseCursor(text string, install [16]byte) (Cursor, error) {
 		return malformed("too long")
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < 1+4+4+1+1+cursorMAC || b[0] != cursorVersion {
+	if err != nil || len(b) < 1+4+4+1+1+cursorMAC || b[0] != cursorVersion && b[0] != cursorInside {
 		return malformed("no cursor of this version")
 	}
 	if [4]byte(b[1:5]) != [4]byte(install[:4]) {
@@ -153,6 +190,14 @@ func parseCursor(text string, install [16]byte) (Cursor, error) {
 		return malformed("cut short")
 	}
 	c.at, c.snapshot.Xmax = time.UnixMicro(int64(at)).UTC(), xmax
+	if b[0] == cursorInside {
+		xid, ok1 := next()
+		position, ok2 := next()
+		if !ok1 || !ok2 {
+			return malformed("cut short")
+		}
+		c.place = Place{xid, int64(position)}
+	}
 	for previous := xmax; len(rest) > 0; {
 		delta, ok := next()
 		if !ok || delta == 0 || delta >= previous {
@@ -163,6 +208,9 @@ func parseCursor(text string, install [16]byte) (Cursor, error) {
 	}
 	for i, j := 0, len(c.snapshot.Xip)-1; i < j; i, j = i+1, j-1 {
 		c.snapshot.Xip[i], c.snapshot.Xip[j] = c.snapshot.Xip[j], c.snapshot.Xip[i]
+	}
+	if b[0] == cursorInside && c.snapshot.Sees(c.place.xid) {
+		return malformed("inside a transaction that has ended")
 	}
 	return c, nil
 }

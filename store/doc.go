@@ -7,6 +7,10 @@
 // batch, but no row comes before the batch in which its transaction became
 // visible, and none is left out, however long its transaction ran.
 //
+// Positions. A Cursor is a snapshot, and inside a transaction also the Place of
+// the last row of it. The order of rows proves something inside a transaction
+// only; between two the snapshot does.
+//
 // At least once. A batch that was not taken comes again. So do, in a new life
 // of the server, the rows of the last minute before the position, because
 // transaction IDs prove nothing across a crash or a promotion.

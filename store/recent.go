@@ -115,7 +115,7 @@ func (r *recent) replay(userKey string, from Cursor, after Place, limit int) ([]
 	}
 	var out []Entry
 	for _, e := range r.users[userKey] {
-		if e.Disconnect == "" && !from.snapshot.Sees(e.XID) &&
+		if e.Disconnect == "" && !from.sees(e) &&
 			(e.XID > after.xid || e.XID == after.xid && e.Position > after.position) {
 			out = append(out, e)
 		}

@@ -3,6 +3,7 @@ package store
 import (
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 )
@@ -66,7 +67,7 @@ func TestRecentAnswersAsTheLog(t *testing.T) {
 			}
 			batch := h.poll(incarnation)
 			if n := len(batch.Entries); n > 1 && h.random.IntN(10) == 0 {
-				cut := Batch{Entries: batch.Entries[:n/2], Cursor: batch.Cursor.through(batch.Entries[n/2-1].XID-1, batch.Cursor), Partial: true}
+				cut := Batch{Entries: batch.Entries[:n/2], Cursor: batch.Cursor.inside(batch.Entries[n/2-1].place(), Cursor{}), Partial: true}
 				r.add(cut)
 				r.delivered()
 				batch.Entries = batch.Entries[n/2:]
@@ -105,9 +106,15 @@ func TestRecentAnswersAsTheLog(t *testing.T) {
 					t.Fatalf("seed %d: got %v, want %v", seed, seen, want)
 				}
 				for i := range got { // page by page
-					page, ok := r.replay(user, from, Place{got[i].XID, got[i].Position}, 2)
+					page, ok := r.replay(user, from, got[i].place(), 2)
 					if rest := got[i+1:]; !ok || !reflect.DeepEqual(append([]Entry{}, page...), append([]Entry{}, rest[:min(2, len(rest))]...)) {
 						t.Fatalf("seed %d: after %d the page is %v of %v", seed, i, page, got)
+					}
+					inside := from // of got[i]'s transaction
+					inside.place = got[i].place()
+					rest := slices.DeleteFunc(slices.Clone(got), func(e Entry) bool { return e.XID == got[i].XID && e.Position <= got[i].Position })
+					if resumed, ok := r.replay(user, inside, Place{}, 1000); !ok || !slices.Equal(resumed, rest) {
+						t.Fatalf("seed %d: inside after %d came %v of %v", seed, i, resumed, got)
 					}
 				}
 			}

@@ -9,15 +9,17 @@ import (
 
 // replaySQL reads a user's log rows that the client's snapshot did not see,
 // page by page in order of transaction ID. $1 user, $2 xmax, $3 xip, ($4, $5)
-// where the last page ended, $6 how many.
+// where the last page ended, $6 how many. Of transaction $7, which the snapshot
+// did not see, the client has the rows up to position $8.
 const (
 	replayColumns = `SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
-  WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint) AND `
+  WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
+    AND NOT (xid = $7::text::xid8 AND position <= $8) AND `
 	replaySQL = replayColumns + `xid >= $2::text::xid8
 UNION ALL ` + replayColumns + `xid = ANY ($3::text[]::xid8[]) AND xid < $2::text::xid8`
 	// replayGuardSQL follows when the cursor comes from another incarnation.
 	replayGuardSQL = `
-UNION ALL ` + replayColumns + `xid < $2::text::xid8 AND xid <> ALL ($3::text[]::xid8[]) AND inserted_at > $7`
+UNION ALL ` + replayColumns + `xid < $2::text::xid8 AND xid <> ALL ($3::text[]::xid8[]) AND inserted_at > $9`
 	replayPage  = "SELECT xid::text, position, inserted_at, item_id FROM ("
 	replayOrder = ") r ORDER BY r.xid, r.position LIMIT $6"
 )
@@ -35,27 +37,25 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 		}
 	}
 	s.config.Metrics.replays.WithLabelValues(source).Inc()
-	var page Page
-	if len(entries) > limit {
-		entries = entries[:limit]
-		last := entries[limit-1]
-		page.More = true
-		page.Next = Place{last.XID, last.Position}
+	page := Page{More: len(entries) > limit}
+	rows := min(limit, len(entries))
+	if page.More {
+		page.Next = entries[rows-1].place()
 	}
-	visible := entries[:0]
-	for _, e := range entries {
-		if to.snapshot.Sees(e.XID) { // what came after is brought by the live feed
-			visible = append(visible, e)
+	var visible []Entry
+	for i, e := range entries[:rows] {
+		if !to.sees(e) { // what came after is brought by the live feed
+			continue
 		}
+		visible = append(visible, e)
+		after := to.through(e.XID, from)
+		if i+1 < len(entries) && entries[i+1].XID == e.XID { // the transaction goes on
+			after = to.inside(e.place(), from)
+		}
+		page.After = append(page.After, after)
 	}
-	page.After = make([]Cursor, len(visible))
-	for i, e := range visible {
-		switch {
-		case i+1 < len(visible) && visible[i+1].XID != e.XID:
-			page.After[i] = to.through(e.XID, from)
-		case i+1 == len(visible) && !page.More:
-			page.After[i] = to
-		}
+	if n := len(visible); n > 0 && !page.More {
+		page.After[n-1] = to
 	}
 	var err error
 	if page.Notifications, err = s.load(ctx, visible); err != nil {
@@ -67,13 +67,17 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 func (s *Store) replayEntries(ctx context.Context, userKey string, from, to Cursor, after Place, limit int) ([]Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, loadDeadline)
 	defer cancel()
-	query := replaySQL
+	query, place := replaySQL, from.place
+	guarded := from.incarnation != to.incarnation
+	if guarded {
+		query, place = replaySQL+replayGuardSQL, Place{} // its transaction ID may be another's by now
+	}
 	args := []any{
 		userKey, strconv.FormatUint(from.snapshot.Xmax, 10), xids(from.snapshot.Xip),
 		strconv.FormatUint(after.xid, 10), after.position, limit,
+		strconv.FormatUint(place.xid, 10), place.position,
 	}
-	if from.incarnation != to.incarnation {
-		query += replayGuardSQL
+	if guarded {
 		args = append(args, from.at.Add(-guard))
 	}
 	rows, err := s.query(ctx, replayPage+query+replayOrder, args...)
