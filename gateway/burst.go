@@ -46,8 +46,7 @@ func (h *hub) overflow(ctx context.Context, d delivery) {
 }
 
 // fallBehind takes a live stream out of the live ones, and returns what it must
-// be brought up to and after which place. In a partial batch there is no such
-// place: the rows of another transaction may come before it yet.
+// be brought up to and after which place.
 func (h *hub) fallBehind(d delivery) (to store.Cursor, after store.Place, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -57,10 +56,7 @@ func (h *hub) fallBehind(d delivery) (to store.Cursor, after store.Place, ok boo
 	d.to.live, d.to.dirty = false, false
 	h.absent++
 	h.metrics.bursts.Inc()
-	if !h.partial {
-		after = d.row.Before()
-	}
-	return *h.position, after, true
+	return *h.position, d.row.Before(), true
 }
 
 // replayed ends a stream whose replay could not go on.

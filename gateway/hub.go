@@ -109,8 +109,8 @@ func (h *hub) enter(s *stream, live bool, first func(at store.Cursor) []*event) 
 
 // goLive makes s, whose client was told the position told, live, unless a batch
 // for its user came meanwhile; then it returns the position up to which the
-// replay must go on. Inside a transaction nobody can begin: what has been
-// delivered of it is in no position, and would be missed.
+// replay must go on. Inside a transaction it waits for the end: what is left may
+// be more than any buffer holds, and a replay goes at the client's pace.
 func (h *hub) goLive(ctx context.Context, s *stream, told store.Cursor) (to store.Cursor, live bool, _ error) {
 	for {
 		h.mu.Lock()

@@ -32,9 +32,8 @@ func (e Entry) Before() Place { return Place{e.XID, e.Position - 1} }
 
 // Batch is everything that became visible between two polls of the feed, in
 // order of transaction ID and position. Cursor is the position after it. In a
-// Partial batch the last transaction goes on in the next one, so that Cursor
-// does not claim it: whoever begins at Cursor would miss what this batch had of
-// it.
+// Partial batch the last transaction goes on in the next one, and Cursor is
+// inside it.
 type Batch struct {
 	Entries []Entry
 	Cursor  Cursor

@@ -12,8 +12,9 @@
 // only; between two the snapshot does.
 //
 // At least once. A batch that was not taken comes again. So do, in a new life
-// of the server, the rows of the last minute before the position, because
-// transaction IDs prove nothing across a crash or a promotion.
+// of the server, the rows of the last minute before the position, and a
+// transaction that it was inside of from its start, because transaction IDs
+// prove nothing across a crash or a promotion.
 //
 // Back-pressure. Feed polls again when the last batch has been taken, so a slow
 // taker makes batches larger, up to a bound, and never queues them here: the

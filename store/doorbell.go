@@ -190,7 +190,7 @@ func (f *Feed) wait(ctx context.Context, conn *pgx.Conn, rows int) (wake string,
 		f.bell.lastRows, f.bell.pace = now, awakePace
 	}
 	switch {
-	case f.inside != (Place{}):
+	case f.position.place != (Place{}):
 		return wakeMore, nil // a bounded batch goes on
 	case f.bell.slot == 0:
 		return f.waitAwake(ctx, conn, now)

@@ -38,8 +38,6 @@ type Feed struct {
 	config   *pgx.ConnConfig
 	bell     bell          // owned by Run's goroutine
 	position Cursor        // after the last batch that was handed over; owned by Run's goroutine
-	inside   Place         // how far into its last transaction a bounded batch came; owned by Run's goroutine
-	next     Place         // inside, once the batch that poll made has been handed over; owned by Run's goroutine
 	table    int64         // the log's OID on this connection, 0 before its first poll; owned by Run's goroutine
 	highest  uint64        // highest committed xid seen in the log; owned by Run's goroutine
 	patience time.Duration // for one answer; owned by Run's goroutine
@@ -205,7 +203,7 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 		}
 		f.store.recent.delivered()
 		f.store.prefetch.settle(len(batch.Entries))
-		f.position, f.inside = batch.Cursor, f.next
+		f.position = batch.Cursor
 		f.marks.add(f.position)
 		f.observe(wake, len(batch.Entries))
 		polled, refused = true, backoff{}
@@ -240,7 +238,7 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if previous := f.store.server.Load(); previous != nil && previous.install != known.install {
-		f.position, f.inside, f.marks = Cursor{}, Place{}, nil // another installation: its transaction IDs have nothing to do with ours
+		f.position, f.marks = Cursor{}, nil // another installation: its transaction IDs have nothing to do with ours
 	}
 	// A promoted standby may lack what its primary had committed, and hands
 	// those transaction IDs out again.

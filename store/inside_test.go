@@ -3,9 +3,11 @@ package store_test
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
 // parse reads a position as a client brings it back.
@@ -122,5 +124,103 @@ func TestPlaceOfAnotherLifeIsIgnored(t *testing.T) {
 				t.Errorf("limit %d: after %q came %v", limit, got[i], rest)
 			}
 		}
+	}
+}
+
+// The feed's own place, kept over a crash or a promotion in the middle of a bulk
+// insert, hides rows of the transaction that has its ID now.
+func TestFeedForgetsItsPlaceInANewLife(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.CRM(t)}
+	c.conn = c.connect()
+	c.make(store.Config{})
+	part, release := make(chan store.Batch), make(chan struct{})
+	first := true
+	c.run(func(b store.Batch) error {
+		if b.Partial && first {
+			first = false
+			part <- b
+			<-release
+		}
+		return nil
+	})
+	c.next()
+	c.sql("%s", bulk(5, "row", 1, 10_500))
+	b := <-part
+	c.sql("INSERT INTO notification_gateway.log (xid, position, user_key, item_id) OVERRIDING SYSTEM VALUE VALUES ('%d', 0, '5', 'new')", b.Entries[0].XID)
+	c.newLife()
+	close(release)
+	c.next()
+	for _, e := range c.next().Entries {
+		if e.ItemID == "new" {
+			return
+		}
+	}
+	t.Error("the new row did not come")
+}
+
+// A bulk insert that commits late lies below what was delivered before it. A
+// position inside it that claims nothing above brings all of that again.
+func TestLateBulkInsertBringsNothingElseAgain(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	late := c.connect()
+	c.on(late, "BEGIN; %s", insert(5, "late"))
+	c.sql("%s", insert(5, "start"))
+	start := c.collectBatch(1).Cursor
+	c.sql("%s", bulk(5, "before", 1, 10))
+	c.collectBatch(10)
+	c.sql("%s", bulk(5, "before", 11, 20))
+	before := c.collectBatch(10).Cursor
+	const rows, part = 12_000, 10_000
+	c.on(late, "%s COMMIT", bulk(5, "late", 2, rows-1))
+	first, second := c.collectBatch(part), c.collectBatch(rows-1-part)
+	if !reflect.DeepEqual(c.titles(second.Entries[:1]), []string{fmt.Sprint("late ", part+1)}) {
+		t.Error("the second part is not the rest")
+	}
+	c.sql("%s", insert(7, "after"))
+	c.collectBatch(1) // and not what was before
+	want := append(append([]string{"late"}, numbered("late", 2, part)...), numbered("before", 1, 20)...)
+	got, after := c.replay(c.store, start, first.Cursor, 3000)
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("%d rows came up to the first part, want %d", len(got), len(want))
+	}
+	rest := numbered("late", part+1, rows-1)
+	for _, i := range []int{part - 1, part + 9, part + 19} {
+		if got, _ := c.replay(c.store, c.parse(after[i]), second.Cursor, 3000); !reflect.DeepEqual(got, append(slices.Clone(rest), want[i+1:]...)) {
+			t.Errorf("after %q came %d rows", want[i], len(got))
+		}
+	}
+	if got, _ := c.replay(c.store, c.parse(before), second.Cursor, 3000); len(got) != rows-1 {
+		t.Errorf("%d rows came to who had what was before", len(got))
+	}
+}
+
+// Between two parts of a bulk insert the position is inside its transaction.
+// Whoever resumes there must get the rest and no more; whoever is brought up to
+// there must get the first part, which the next position takes as read.
+func TestPositionBetweenTwoPartsOfABulkInsert(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "start"))
+	start := c.collectBatch(1).Cursor
+	const rows, part = 12_000, 10_000
+	c.sql("%s", bulk(5, "row", 1, rows))
+	first, second := c.collectBatch(part), c.collectBatch(rows-part)
+	if !first.Partial || second.Partial {
+		t.Fatal("the bulk insert did not come in two parts")
+	}
+	all := numbered("row", 1, rows)
+	got, after := c.replay(c.store, start, first.Cursor, 3000)
+	if !reflect.DeepEqual(got, all[:part]) {
+		t.Fatalf("%d rows come up to the position", len(got))
+	}
+	for _, i := range []int{0, 2999, 7000, part - 1} { // the last position is the batch's own
+		if got, _ := c.replay(c.store, c.parse(after[i]), second.Cursor, 3000); !reflect.DeepEqual(got, all[i+1:]) {
+			t.Errorf("%d rows come after row %d, want %d", len(got), i+1, rows-i-1)
+		}
+	}
+	if got, _ := c.replay(c.store, c.parse(after[8999]), first.Cursor, 3000); !reflect.DeepEqual(got, all[9000:part]) {
+		t.Errorf("%d rows come between the positions, want 1000", len(got))
 	}
 }

@@ -48,22 +48,16 @@ const (
 	epoch    = 946_684_800_000_000 // 2000-01-01, from which Postgres counts, in µs from 1970-01-01
 )
 
-// poll brings what became visible since f.position, at most pollLimit rows;
-// when there is more it leaves f.next behind. The first poll of a process
-// brings nothing but the position to begin at. With full the rows come with it
-// as Load would bring them.
+// poll brings what became visible since f.position, at most pollLimit rows. The
+// first poll of a process brings nothing but the position to begin at. With full
+// the rows come with it as Load would bring them.
 func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	began := time.Now()
 	server := f.store.server.Load()
-	first := f.position.IsZero()
-	from := f.position.snapshot
-	if first {
-		from = Snapshot{Xmax: 1 << 63} // above every transaction ID: no row
-	}
-	guarded := !first && f.position.incarnation != server.incarnation
-	found, err := f.ask(ctx, conn.PgConn(), from, guarded, full)
+	guarded := !f.position.IsZero() && f.position.incarnation != server.incarnation
+	found, err := f.ask(ctx, conn.PgConn(), guarded, full)
 	if err != nil {
 		return Batch{}, err
 	}
@@ -79,14 +73,10 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 		f.highest = max(f.highest, batch.Entries[n-1].XID)
 	}
 	batch.Cursor = MakeCursor(server.install, server.incarnation, found.at, found.snapshot.Clip(f.highest))
-	f.next = Place{}
 	if len(batch.Entries) > pollLimit {
 		batch.Entries = batch.Entries[:pollLimit]
-		last := batch.Entries[pollLimit-1]
-		// The last transaction may go on: claim those before it, and remember
-		// how far into it we are.
-		batch.Cursor, batch.Partial = batch.Cursor.through(last.XID-1, f.position), true
-		f.next = Place{last.XID, last.Position}
+		// The last transaction may go on.
+		batch.Cursor, batch.Partial = batch.Cursor.inside(batch.Entries[pollLimit-1].place(), f.position), true
 	}
 	if guarded {
 		batch.Entries = slices.DeleteFunc(batch.Entries, f.store.recent.has)
@@ -101,14 +91,21 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 
 // ask sends the poll's statement, and with full the prefetch's behind it in the
 // same round trip. The failure of the second is not one of the poll.
-func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, from Snapshot, guarded, full bool) (found found, err error) {
+func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool) (found found, err error) {
 	if full && f.bell.listens {
 		if full, err = f.store.prefetch.ready(ctx, conn, f.store.server.Load().idType); err != nil {
 			return found, err
 		}
 	}
+	from, place := f.position.snapshot, f.position.place
+	switch {
+	case f.position.IsZero():
+		from = Snapshot{Xmax: 1 << 63} // above every transaction ID: no row
+	case guarded:
+		place = Place{} // its transaction ID may be another's by now
+	}
 	args := [][]byte{
-		decimal(from.Xmax), decimals(from.Xip), decimal(f.inside.xid), decimal(f.inside.position), decimal(pollLimit + 1),
+		decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position), decimal(pollLimit + 1),
 	}
 	binaryFormat := []int16{pgx.BinaryFormatCode} // of all columns
 	pipeline := conn.StartPipeline(ctx)

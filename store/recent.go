@@ -34,7 +34,8 @@ func newRecent(limit int) *recent {
 
 // add takes a batch before it is delivered: a stream that registers at the
 // batch's position must find its rows here. It replaces a batch that was
-// refused. The cursor of a partial batch is no place to begin at.
+// refused. A partial batch is not kept, and its cursor is no start: positions
+// inside a transaction are not compared here.
 func (r *recent) add(batch Batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -88,8 +88,8 @@ func TestClientIsCutOffInABurst(t *testing.T) {
 	g.readyz(t, 200)
 	token := mint(t, "5")
 	start := until(t, g.stream(t, token, ""), "Connected")
-	const rows = 6000
-	moved := 0 // rows with a position of their own
+	const rows = 11_000 // more than one poll brings
+	moved := 0          // rows with a position of their own
 	lastID, n := g.cutOff(t, token, start, 0, func() { insertLarge(t, db, rows) }, func(row int, id string) bool {
 		if id != start {
 			moved++
