@@ -12,6 +12,12 @@ func (c Cursor) Later(d time.Duration) Cursor {
 // Impatient makes f give up the first answer after d.
 func (f *Feed) Impatient(d time.Duration) { f.patience = d }
 
+// HurryLoads gives a page of rows d to come.
+func (s *Store) HurryLoads(d time.Duration) { s.deadline = d }
+
+// LoadBytes is how much of full rows may be in memory at once.
+const LoadBytes = loadBytes
+
 // The statements whose plans matter when the log is large.
 const (
 	PollSQL        = pollSQL

@@ -40,6 +40,7 @@ type Feed struct {
 	position Cursor        // after the last batch that was handed over; owned by Run's goroutine
 	table    int64         // the log's OID on this connection, 0 before its first poll; owned by Run's goroutine
 	highest  uint64        // highest committed xid seen in the log; owned by Run's goroutine
+	limit    int           // rows of one poll at the most; owned by Run's goroutine
 	patience time.Duration // for one answer; owned by Run's goroutine
 	marks    marks         // where the position was; owned by Run's goroutine
 
@@ -62,7 +63,7 @@ func NewFeed(s *Store) (*Feed, error) {
 	if c.ValidateConnect == nil { // a standby's snapshots hide running transactions
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
-	f := &Feed{store: s, config: c, why: ErrNotReady, patience: patienceMin}
+	f := &Feed{store: s, config: c, why: ErrNotReady, limit: pollLimit, patience: patienceMin}
 	c.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { f.bell.heardOn(n.Channel) }
 	return f, nil
 }
@@ -89,7 +90,8 @@ func (f *Feed) PollOnly() error {
 type Taker interface {
 	// Deliver takes a batch. It is called from one goroutine, one batch at a
 	// time, also with empty ones so that the position moves. When it fails, the
-	// same rows come again after a pause.
+	// same rows come again after a pause, or in smaller batches at once when the
+	// error is ErrLarge.
 	Deliver(ctx context.Context, batch Batch) error
 	// Streams returns how many streams may have rows loaded. While there is
 	// none, the feed reads the log alone.
@@ -195,6 +197,10 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 			if ctx.Err() != nil {
 				return polled, context.Cause(ctx)
 			}
+			if n := len(batch.Entries); n > 1 && errors.Is(err, ErrLarge) {
+				f.limit, wake = n/2, wakeMore
+				continue
+			}
 			// This connection is good, and another may not be had.
 			f.complain("batch refused, it comes again", f.explain(fmt.Errorf("deliver: %w", err)))
 			refused.wait(ctx)
@@ -203,7 +209,7 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 		}
 		f.store.recent.delivered()
 		f.store.prefetch.settle(len(batch.Entries))
-		f.position = batch.Cursor
+		f.position, f.limit = batch.Cursor, min(2*f.limit, pollLimit)
 		f.marks.add(f.position)
 		f.observe(wake, len(batch.Entries))
 		polled, refused = true, backoff{}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -12,14 +11,21 @@ import (
 
 const (
 	loadDeadline = 10 * time.Second // for one page
-	loadPage     = 500              // rows in one round trip; most batches are smaller
+	loadPage     = 500              // rows in one round trip at the most
+	loadFirst    = 50               // rows in the first, while nobody knows how large they are; most batches are smaller
+	loadBytes    = 32 << 20         // of full rows in memory for one batch or one page of a replay, and a page of load more
 )
+
+// ErrLarge is returned for entries whose full rows are too large to be in
+// memory at once. The feed brings fewer when Deliver returns it.
+var ErrLarge = errors.New("the rows are too large to be loaded at once")
 
 // Load brings the full rows of entries, same length and order, in one round
 // trip for a page: a view that is slow makes a large batch late, but does not
-// let it fail again and again. Its error means that Postgres could not be
-// asked, or that the view feed cannot be read at all, and the caller tries again
-// later; a row that alone cannot be read has its own Err.
+// let it fail again and again. Its error is ErrLarge, or means that Postgres
+// could not be asked, or that the view feed cannot be read at all, and the caller
+// tries again later; a row that alone cannot be read, or not in time, has its own
+// Err.
 func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, error) {
 	began := time.Now()
 	out, missing := s.prefetch.find(entries)
@@ -32,6 +38,9 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 		if err != nil {
 			return nil, err
 		}
+		if len(loaded) < len(rest) {
+			return nil, ErrLarge
+		}
 		for k, i := range missing {
 			out[i] = loaded[k]
 		}
@@ -40,22 +49,28 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 	return out, nil
 }
 
-// load asks Postgres.
+// load asks Postgres. It brings at least one row, and ends early when it has
+// loadBytes.
 func (s *Store) load(ctx context.Context, entries []Entry) ([]Notification, error) {
 	server := s.server.Load()
 	if server == nil {
 		return nil, ErrNotReady
 	}
-	out := make([]Notification, 0, len(entries))
-	for page := range slices.Chunk(entries, loadPage) {
+	var out []Notification
+	for bytes, size := 0, loadFirst; len(out) < len(entries) && bytes < loadBytes; {
+		page := entries[len(out):min(len(out)+size, len(entries))]
 		rows, err := s.loadRows(ctx, server, page)
-		if err != nil && ctx.Err() == nil && (isRowError(err) || len(page) > 1 && errors.Is(err, context.DeadlineExceeded)) {
+		if err != nil && ctx.Err() == nil && (isRowError(err) || errors.Is(err, context.DeadlineExceeded)) {
 			rows, err = s.loadHalves(ctx, page, err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("load %d notifications: %w", len(page), err)
 		}
 		out = append(out, rows...)
+		for _, n := range rows {
+			bytes += len(n.Data)
+		}
+		size = min(loadPage, 1+loadBytes/4/(1+bytes/len(out)))
 	}
 	return out, nil
 }
@@ -66,6 +81,8 @@ func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error) ([
 	if len(entries) == 1 {
 		// One bad row, or a view that nobody can read? The second must wait to
 		// be mended, or every recipient would be told to reload for nothing.
+		ctx, cancel := context.WithTimeout(ctx, s.deadline)
+		defer cancel()
 		if _, err := s.exec(ctx, "SELECT id, user_key, data FROM notification_gateway.feed LIMIT 0"); err != nil {
 			return nil, fmt.Errorf("read the view feed: %w", err)
 		}
@@ -73,8 +90,8 @@ func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error) ([
 	}
 	half := len(entries) / 2
 	left, err := s.load(ctx, entries[:half])
-	if err != nil {
-		return nil, err
+	if err != nil || len(left) < half {
+		return left, err
 	}
 	right, err := s.load(ctx, entries[half:])
 	if err != nil {
@@ -99,7 +116,7 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry) (
 			places[e.ItemID] = one[i : i+1 : i+1]
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, loadDeadline)
+	ctx, cancel := context.WithTimeout(ctx, s.deadline)
 	defer cancel()
 	// The parameter is cast, never the column: an index on the column serves.
 	rows, err := s.query(ctx, "SELECT id::text, user_key::text, "+dataColumns+" FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+server.idType+"[])", ids)

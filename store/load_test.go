@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
@@ -292,5 +294,57 @@ func TestMigrationScriptRuns(t *testing.T) {
 	var version int
 	if err := c.conn.QueryRow(t.Context(), "SELECT max(version) FROM notification_gateway.migration").Scan(&version); err != nil || version < 1 {
 		t.Errorf("version %d, %v", version, err)
+	}
+}
+
+// Rows of a megabyte in one insert were loaded whole, and a bulk insert of such
+// rows would have taken all memory.
+func TestLargeRowsAreLoadedInTurn(t *testing.T) {
+	t.Parallel()
+	l := setupLoader(t)
+	const rows, size = 60, 1_000_000
+	from := l.brings("before").at
+	l.sql("INSERT INTO notifications (user_id, notification_type, title, message) SELECT 5, 'x', g, repeat('x', %d) FROM generate_series(1, %d) g", size, rows)
+	var titles []string
+	var to store.Cursor
+	for len(titles) < rows {
+		got := <-l.batches
+		to = got.at
+		titles = append(titles, got.titles...)
+		if most := store.LoadBytes; got.bytes > most {
+			t.Errorf("%d bytes were loaded at once, want at most %d", got.bytes, most)
+		}
+	}
+	for i, title := range titles {
+		if title != strconv.Itoa(i+1) {
+			t.Fatalf("row %d came as %d", i+1, i)
+		}
+	}
+	if got, _ := l.replay(l.store, from, to, 100); !reflect.DeepEqual(got, titles) {
+		t.Errorf("a replay brings %v", got)
+	}
+	// What follows in usual rows is not cut for long.
+	l.sql("INSERT INTO notifications (user_id, notification_type, title, message) SELECT 5, 'x', g, '' FROM generate_series(1, 1000) g")
+	for most, n := 0, 0; n < 1000; {
+		got := <-l.batches
+		n, most = n+len(got.titles), max(most, len(got.titles))
+		if n == 1000 && most < 100 {
+			t.Errorf("1000 small rows came at most %d at a time", most)
+		}
+	}
+}
+
+// A row that alone took longer than a load may was asked for again and again,
+// and nobody received anything any more.
+func TestLateRowHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.store.HurryLoads(2 * time.Second)
+	c.sql("ALTER VIEW notification_gateway.feed RENAME TO was")
+	c.sql("CREATE VIEW notification_gateway.feed AS SELECT id, user_key, CASE WHEN data ->> 'title' = 'late' THEN (SELECT data FROM pg_sleep(60)) ELSE data END AS data, created_at, is_read FROM notification_gateway.was")
+	c.sql("GRANT SELECT ON notification_gateway.feed TO PUBLIC")
+	c.sql("INSERT INTO notifications (user_id, notification_type, title, message) VALUES (5, 'x', 'one', ''), (5, 'x', 'late', ''), (5, 'x', 'two', '')")
+	if got := c.titles(c.collect(3)); !reflect.DeepEqual(got, []string{"one", "error", "two"}) {
+		t.Errorf("got %v", got)
 	}
 }

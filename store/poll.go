@@ -48,7 +48,7 @@ const (
 	epoch    = 946_684_800_000_000 // 2000-01-01, from which Postgres counts, in µs from 1970-01-01
 )
 
-// poll brings what became visible since f.position, at most pollLimit rows. The
+// poll brings what became visible since f.position, at most f.limit rows. The
 // first poll of a process brings nothing but the position to begin at. With full
 // the rows come with it as Load would bring them.
 func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, error) {
@@ -73,10 +73,10 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 		f.highest = max(f.highest, batch.Entries[n-1].XID)
 	}
 	batch.Cursor = MakeCursor(server.install, server.incarnation, found.at, found.snapshot.Clip(f.highest))
-	if len(batch.Entries) > pollLimit {
-		batch.Entries = batch.Entries[:pollLimit]
+	if len(batch.Entries) > f.limit {
+		batch.Entries = batch.Entries[:f.limit]
 		// The last transaction may go on.
-		batch.Cursor, batch.Partial = batch.Cursor.inside(batch.Entries[pollLimit-1].place(), f.position), true
+		batch.Cursor, batch.Partial = batch.Cursor.inside(batch.Entries[f.limit-1].place(), f.position), true
 	}
 	if guarded {
 		batch.Entries = slices.DeleteFunc(batch.Entries, f.store.recent.has)
@@ -105,7 +105,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		place = Place{} // its transaction ID may be another's by now
 	}
 	args := [][]byte{
-		decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position), decimal(pollLimit + 1),
+		decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position), decimal(f.limit + 1),
 	}
 	binaryFormat := []int16{pgx.BinaryFormatCode} // of all columns
 	pipeline := conn.StartPipeline(ctx)

@@ -22,7 +22,9 @@ type loader struct {
 
 type delivered struct {
 	titles     []string
+	bytes      int // of full rows
 	prefetched int // rows that came with the batch
+	at         store.Cursor
 }
 
 func (l *loader) Streams() int { return int(l.streams.Load()) }
@@ -30,14 +32,14 @@ func (l *loader) Streams() int { return int(l.streams.Load()) }
 func (l *loader) loads() bool { return l.Streams() > 0 && !l.absent.Load() }
 
 func (l *loader) Deliver(ctx context.Context, b store.Batch) error {
-	got := delivered{prefetched: l.store.Prefetched()}
+	got := delivered{prefetched: l.store.Prefetched(), at: b.Cursor}
 	if l.loads() {
 		rows, err := l.store.Load(ctx, b.Entries)
 		if err != nil {
 			return err
 		}
 		for _, n := range rows {
-			got.titles = append(got.titles, title(n))
+			got.titles, got.bytes = append(got.titles, title(n)), got.bytes+len(n.Data)
 		}
 	}
 	if l.feed.Ready() != nil || len(b.Entries) > 0 { // the first, and what matters

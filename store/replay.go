@@ -61,11 +61,14 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 	if page.Notifications, err = s.load(ctx, visible); err != nil {
 		return Page{}, fmt.Errorf("replay: %w", err)
 	}
+	if n := len(page.Notifications); n < len(visible) { // too large: the rest is another page
+		page.After, page.Next, page.More = page.After[:n], visible[n-1].place(), true
+	}
 	return page, nil
 }
 
 func (s *Store) replayEntries(ctx context.Context, userKey string, from, to Cursor, after Place, limit int) ([]Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, loadDeadline)
+	ctx, cancel := context.WithTimeout(ctx, s.deadline)
 	defer cancel()
 	query, place := replaySQL, from.place
 	guarded := from.incarnation != to.incarnation
@@ -100,7 +103,8 @@ func (s *Store) replayEntries(ctx context.Context, userKey string, from, to Curs
 	return entries, rows.Err()
 }
 
-// Unread brings a user's unread notifications, oldest first, at most limit.
+// Unread brings a user's unread notifications, oldest first, at most limit, and
+// fewer where they are too large to be in memory at once.
 // They are no part of the commit order; the caller registers at a position
 // first and so can only repeat, not miss.
 func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Notification, error) {
@@ -108,7 +112,7 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Notifi
 	if server == nil {
 		return nil, ErrNotReady
 	}
-	ctx, cancel := context.WithTimeout(ctx, loadDeadline)
+	ctx, cancel := context.WithTimeout(ctx, s.deadline)
 	defer cancel()
 	rows, err := s.query(ctx, "SELECT id::text, created_at, "+dataColumns+" FROM notification_gateway.feed WHERE user_key = $1::text::"+server.keyType+
 		" AND NOT is_read ORDER BY created_at, id LIMIT $2", userKey, limit)
@@ -117,7 +121,7 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Notifi
 	}
 	defer rows.Close()
 	var out []Notification
-	for rows.Next() {
+	for size := 0; size < loadBytes && rows.Next(); {
 		n := Notification{Entry: Entry{UserKey: userKey}}
 		var data []byte
 		var known *bool
@@ -129,7 +133,7 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Notifi
 			n.InsertedAt = *createdAt
 		}
 		n.Data, n.Err = line(data, known != nil && *known)
-		out = append(out, n)
+		out, size = append(out, n), size+len(n.Data)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read the unread: %w", err)

@@ -40,6 +40,7 @@ type Store struct {
 	prefetch prefetch               // filled by the feed
 	server   atomic.Pointer[server] // set by the feed at each connect; nil before
 	clock    atomic.Int64           // the server's clock at the last poll, in µs; written by the feed
+	deadline time.Duration          // for one page of rows
 	direct   atomic.Bool            // the pool's connections go to Postgres itself; written at each connect
 }
 
@@ -59,7 +60,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, errors.New("the connection string cannot be parsed")
 	}
 	prepare(pc.ConnConfig)
-	s := &Store{config: config, recent: newRecent(recentRows)}
+	s := &Store{config: config, recent: newRecent(recentRows), deadline: loadDeadline}
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		direct, err := isDirect(ctx, conn)
 		if err == nil && direct {
