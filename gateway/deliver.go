@@ -107,6 +107,7 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 		if n.Err != nil {
 			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)
 		} else if n.Data == nil {
+			h.metrics.unknown.Inc() // deleted, given to somebody else, or never to be found: see gateway check
 			h.config.Logger.Debug("notification is gone", "item_id", n.ItemID)
 			continue
 		}

@@ -22,6 +22,7 @@ type metrics struct {
 	resets       *prometheus.CounterVec // reason: those of store.ResetError, and unreadable
 	slow         prometheus.Counter
 	bursts       prometheus.Counter
+	unknown      prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -46,10 +47,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		replayed: counter("replayed_total", "Notifications that resumed streams got from the log."),
 		resets:   vector("resets_total", "Reset events, by reason.", "reason"),
 		bursts:   counter("bursts_total", "Streams that got the rest of a batch larger than their buffer from the log."),
+		unknown:  counter("feed_unknown_rows_total", "Captured rows of connected users that the view feed does not have for them."),
 		slow:     counter("slow_consumers_total", "Streams that were ended because too much waited to be read."),
 	}
 	sent := vector("events_sent_total", "Events written to streams, by type.", "event")
-	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, sent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow, m.bursts)
+	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, sent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow, m.bursts, m.unknown)
 	for _, reason := range endings() {
 		m.closed.WithLabelValues(reason)
 	}

@@ -258,7 +258,8 @@ func TestTypes(t *testing.T) {
 	})
 }
 
-// A row that cannot be read is told with a reset; one that is gone is not.
+// A row that cannot be read is told with a reset; one that is gone is not, but
+// counted: with the wrong columns attached all of them are.
 func TestUnreadableRow(t *testing.T) {
 	bothWays(t, nil, func(r *rig) {
 		c := r.open("5", "")
@@ -269,6 +270,9 @@ func TestUnreadableRow(t *testing.T) {
 		r.deliver(b)
 		c.expect("reset", `{"reason":"unreadable"}`)
 		c.expect("notification", `{"id":4}`)
+		if n := testutil.ToFloat64(r.metrics.unknown); n != 1 {
+			r.Errorf("%v rows are counted as unknown", n)
+		}
 	})
 }
 

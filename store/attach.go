@@ -25,15 +25,9 @@ const triggerName = "notification_gateway_capture"
 // TRIGGER privilege and ownership of the table, and waits 3 s for its lock.
 func Attach(ctx context.Context, url string, options AttachOptions) error {
 	return alterTable(ctx, url, options.Table, func(tx pgx.Tx, oid uint32, table string) error {
-		numbers := make([]int16, 2)
-		for i, column := range []string{options.UserColumn, options.IDColumn} {
-			err := tx.QueryRow(ctx, "SELECT attnum FROM pg_attribute WHERE attrelid = $1 AND attname = $2 AND attnum > 0 AND NOT attisdropped", oid, column).Scan(&numbers[i])
-			if errors.Is(err, pgx.ErrNoRows) {
-				return fmt.Errorf("table %s has no column %q", table, column)
-			}
-			if err != nil {
-				return fmt.Errorf("look for column %q: %w", column, err)
-			}
+		c, err := chosen(ctx, tx.Conn(), oid, table, options)
+		if err != nil {
+			return err
 		}
 		usual := ""
 		if options.UserColumn == "user_id" && options.IDColumn == "id" {
@@ -42,7 +36,7 @@ func Attach(ctx context.Context, url string, options AttachOptions) error {
 		for _, q := range []string{
 			fmt.Sprintf("DROP TRIGGER IF EXISTS %s ON %s", triggerName, table),
 			fmt.Sprintf("CREATE TRIGGER %s AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION notification_gateway.capture(%s, %s, '%d', '%d'%s)",
-				triggerName, table, quoteLiteral(options.UserColumn), quoteLiteral(options.IDColumn), numbers[0], numbers[1], usual),
+				triggerName, table, quoteLiteral(options.UserColumn), quoteLiteral(options.IDColumn), c.user.number, c.id.number, usual),
 			fmt.Sprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, triggerName),
 		} {
 			if _, err := tx.Exec(ctx, q); err != nil {
@@ -51,6 +45,33 @@ func Attach(ctx context.Context, url string, options AttachOptions) error {
 		}
 		return nil
 	})
+}
+
+// chosen finds the columns that options name, and refuses those that the view
+// feed, where it is there already, cannot have the keys of.
+func chosen(ctx context.Context, conn *pgx.Conn, oid uint32, table string, options AttachOptions) (capture, error) {
+	columns, err := columnsOf(ctx, conn, oid)
+	if err != nil {
+		return capture{}, err
+	}
+	c := capture{table: table}
+	for _, choice := range []struct {
+		name string
+		into *column
+	}{{options.UserColumn, &c.user}, {options.IDColumn, &c.id}} {
+		var ok bool
+		if *choice.into, ok = named(columns, choice.name); !ok {
+			return capture{}, fmt.Errorf("table %s has no column %q", table, choice.name)
+		}
+	}
+	feed, err := viewColumns(ctx, conn, "feed")
+	if err != nil {
+		return capture{}, err
+	}
+	if err := c.fits(feed); err != nil {
+		return capture{}, fmt.Errorf("%w: name those columns that the view feed selects as user_key and id", err)
+	}
+	return c, nil
 }
 
 // Detach takes the capture trigger off the CRM's table; without one it does nothing.

@@ -50,6 +50,7 @@ func Check(ctx context.Context, url, listenURL string) []Finding {
 		{"sample", "run SELECT * FROM notification_gateway.feed LIMIT 1 and mend the mapping", d.sample},
 		{"grants", "run gateway migrate --grant-to ROLE", d.grants},
 		{"clock", "let both machines follow NTP", d.clock},
+		{"columns", "run gateway attach TABLE --user-column C --id-column C with the columns that the view feed selects as user_key and id, or mend the view", d.columns},
 	} {
 		asking, cancel := context.WithTimeout(ctx, checkDeadline)
 		detail, err := look.at(asking)

@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -220,7 +221,18 @@ func TestRunTimeRoleHasNoMoreRightsThanItNeeds(t *testing.T) {
 	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{GrantTo: role}); err != nil {
 		t.Fatal(err)
 	}
-	c.sql("%s SET ROLE %q", insert(5, "x"), role)
+	c.sql("%s", insert(5, "x"))
+	as, err := url.Parse(c.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	as.User = url.User(role)
+	for _, f := range store.Check(t.Context(), as.String(), "") {
+		if !f.OK {
+			t.Errorf("check as that role says %+v", f)
+		}
+	}
+	c.sql("SET ROLE %q", role)
 	for _, allowed := range []string{"SELECT FROM notification_gateway.log", "SELECT data FROM notification_gateway.feed", "SELECT * FROM notification_gateway.identity", "SELECT notification_gateway.hello()", "SELECT notification_gateway.prune('1 day', 10)"} {
 		if _, err := c.conn.Exec(t.Context(), allowed); err != nil {
 			t.Errorf("%s: %v", allowed, err)
@@ -238,7 +250,8 @@ func TestRunTimeRoleHasNoMoreRightsThanItNeeds(t *testing.T) {
 func TestAttachAndDetach(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
-	c.sql(`CREATE SCHEMA "Crm"; CREATE TABLE "Crm"."Notification" ("Id" uuid PRIMARY KEY DEFAULT gen_random_uuid(), "User" text)`)
+	c.sql(`CREATE SCHEMA "Crm"; CREATE TABLE "Crm"."Notification" ("Id" uuid PRIMARY KEY DEFAULT gen_random_uuid(), "User" text);
+		DROP VIEW notification_gateway.feed`)
 	quoted := store.AttachOptions{Table: `"Crm"."Notification"`, UserColumn: "User", IDColumn: "Id"}
 	for range 2 { // again changes nothing
 		if err := store.Attach(t.Context(), c.url, quoted); err != nil {

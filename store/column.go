@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// column is a column of a table or a view, as the catalog has it.
+type column struct {
+	name    string
+	number  int16
+	sqlType string // as SQL writes it; of a domain its own name
+	base    string // in pg_type; of a domain that which it is made of
+}
+
+// columnsOf returns the columns of a table or view, in their order, none when
+// it is not there. It asks the catalog by names and numbers alone, which every
+// role may read.
+func columnsOf(ctx context.Context, conn *pgx.Conn, relation uint32) ([]column, error) {
+	rows, err := conn.Query(ctx, `WITH RECURSIVE unwrapped AS (
+			SELECT a.attname, a.attnum, a.atttypid, a.atttypid AS base FROM pg_attribute a
+			WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+		UNION ALL
+			SELECT u.attname, u.attnum, u.atttypid, t.typbasetype FROM unwrapped u JOIN pg_type t ON t.oid = u.base AND t.typtype = 'd')
+		SELECT u.attname::text, u.attnum, format_type(u.atttypid, NULL), t.typname::text
+		FROM unwrapped u JOIN pg_type t ON t.oid = u.base AND t.typtype <> 'd' ORDER BY u.attnum`, relation)
+	if err != nil {
+		return nil, fmt.Errorf("read the columns: %w", err)
+	}
+	columns, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c column, err error) {
+		err = row.Scan(&c.name, &c.number, &c.sqlType, &c.base)
+		return c, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the columns: %w", err)
+	}
+	return columns, nil
+}
+
+// viewColumns is columnsOf for one of the mapping's views.
+func viewColumns(ctx context.Context, conn *pgx.Conn, view string) ([]column, error) {
+	var oid uint32 // none has 0
+	err := conn.QueryRow(ctx, `SELECT coalesce(max(c.oid::bigint), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'notification_gateway' AND c.relname = $1`, view).Scan(&oid)
+	if err != nil {
+		return nil, fmt.Errorf("look for the view %s: %w", view, err)
+	}
+	return columnsOf(ctx, conn, oid)
+}
+
+func named(columns []column, name string) (column, bool) {
+	i := slices.IndexFunc(columns, func(c column) bool { return c.name == name })
+	if i < 0 {
+		return column{}, false
+	}
+	return columns[i], true
+}
+
+// family is what keys of the column's type look like as text, which is what
+// the log holds; empty for a type that no key has.
+func (c column) family() string {
+	switch c.base {
+	case "int2", "int4", "int8":
+		return "integer"
+	case "uuid":
+		return "uuid"
+	case "text", "varchar", "bpchar", "citext":
+		return "text"
+	}
+	return ""
+}
+
+// mayEqual reports whether what is captured from c can be found under the
+// view's column key. A view may cast keys to text (that of two tables must), and
+// a numeric without a fraction to an integer.
+func (c column) mayEqual(key column) bool {
+	from := c.family()
+	if c.base == "numeric" {
+		from = "integer"
+	}
+	return from != "" && (from == key.family() || key.family() == "text")
+}

@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const comparedRows = 100 // captured rows that are looked up in the feed
+
+// columns holds what is captured against what the feed has: first the types,
+// then the newest rows. It reads nothing but the catalog, the log and the feed.
+func (d doctor) columns(ctx context.Context) (string, error) {
+	feed, err := viewColumns(ctx, d.conn, "feed")
+	if err != nil {
+		return "", err
+	}
+	all, err := captures(ctx, d.conn)
+	if err != nil {
+		return "", err
+	}
+	id, ok := named(feed, "id")
+	if !ok || len(all) == 0 {
+		return "nothing to compare yet", nil
+	}
+	var names []string
+	for _, c := range all {
+		if err := c.fits(feed); err != nil {
+			return "", err
+		}
+		names = append(names, fmt.Sprintf("%s and %s of %s", c.user.name, c.id.name, c.table))
+	}
+	found, err := d.compare(ctx, id)
+	return strings.Join(names, ", ") + "; " + found, err
+}
+
+// compare looks the newest captured rows up in the feed. The CRM may have
+// deleted some since, or given them to somebody else: the most of them count.
+func (d doctor) compare(ctx context.Context, id column) (string, error) {
+	newest, err := d.newest(ctx)
+	if err != nil || len(newest.items) == 0 {
+		return "nothing was captured yet", err
+	}
+	kind := id.sqlType
+	if id.base == "bpchar" {
+		kind = id.base // its other name cuts all but the first character off
+	}
+	rows, err := d.conn.Query(ctx, "SELECT id::text, coalesce(user_key::text, '') FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+kind+"[])", newest.items)
+	if err != nil {
+		return "", fmt.Errorf("look the captured rows up: %w", err)
+	}
+	same, others, example := 0, 0, ""
+	var item, user string
+	if _, err := pgx.ForEachRow(rows, []any{&item, &user}, func() error {
+		if newest.users[item] == user {
+			same++
+			return nil
+		}
+		others++
+		example = fmt.Sprintf("item %s was captured for %q, the feed has it for %q", item, newest.users[item], user)
+		return nil
+	}); err != nil {
+		return "", fmt.Errorf("look the captured rows up: %w", err)
+	}
+	switch {
+	case others > same:
+		return "", fmt.Errorf("%s: so with %d of the newest %d", example, others, len(newest.items))
+	case same > 0:
+		return fmt.Sprintf("the feed has %d of the newest %d captured rows, %d of them for another user by now", same+others, len(newest.items), others), nil
+	}
+	missed, err := d.between(ctx, newest.from, newest.to)
+	if err != nil {
+		return "", err
+	}
+	if missed != "" {
+		return "", fmt.Errorf("the feed has none of the newest %d captured rows, but item %s of the same time, which was not captured", len(newest.items), missed)
+	}
+	return fmt.Sprintf("the feed has none of the newest %d captured rows: they were deleted, or it selects other columns", len(newest.items)), nil
+}
+
+// captured is a part of the log.
+type captured struct {
+	items    []string
+	users    map[string]string // by item
+	from, to time.Time
+}
+
+// newest reads the newest log rows. Those from before the trigger as it is now
+// say nothing about it: its own row in the catalog tells since when it is.
+func (d doctor) newest(ctx context.Context) (captured, error) {
+	rows, err := d.conn.Query(ctx, `SELECT user_key, item_id, inserted_at FROM (SELECT * FROM notification_gateway.log
+			WHERE disconnect IS NULL ORDER BY xid DESC, position DESC LIMIT $2) l
+		WHERE item_id <> '' AND age(xid::xid) < (SELECT min(CASE WHEN age(xmin) > 0 THEN age(xmin) ELSE 2147483647 END) FROM pg_trigger
+			WHERE tgname = $1 AND NOT tgisinternal AND tgparentid = 0)`, triggerName, comparedRows)
+	if err != nil {
+		return captured{}, fmt.Errorf("read the log: %w", err)
+	}
+	c := captured{users: map[string]string{}}
+	var user, item string
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&user, &item, &at}, func() error {
+		if len(c.items) == 0 {
+			c.from, c.to = at, at
+		}
+		if at.Before(c.from) {
+			c.from = at
+		}
+		if at.After(c.to) {
+			c.to = at
+		}
+		c.items, c.users[item] = append(c.items, item), user
+		return nil
+	})
+	if err != nil {
+		return captured{}, fmt.Errorf("read the log: %w", err)
+	}
+	return c, nil
+}
+
+// between returns a notification that the feed says was made between two
+// times; none when there is none, or when the view takes too long to say.
+func (d doctor) between(ctx context.Context, from, to time.Time) (string, error) {
+	var item string
+	err := d.conn.QueryRow(ctx, "SELECT id::text FROM notification_gateway.feed WHERE created_at BETWEEN $1 AND $2 LIMIT 1", from, to).Scan(&item)
+	if errors.Is(err, pgx.ErrNoRows) || errors.Is(err, context.DeadlineExceeded) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for a row that was not captured: %w", err)
+	}
+	return item, nil
+}
