@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,24 +25,23 @@ const (
 	clockSkew     = 5 * time.Second // past it cursors and tokens are judged wrongly
 )
 
-// Check looks at everything the gateway needs of Postgres, with the rights of
-// the role that url names. It changes nothing but for the row that marks this
-// life of the server. listenURL empty is url.
-func Check(ctx context.Context, url, listenURL string) []Finding {
-	conn, err := connect(ctx, url)
+// look is one thing to look at: what it sees, or what is wrong with it.
+type look struct {
+	name, mend string
+	at         func(context.Context) (string, error)
+}
+
+// Check looks at everything a Store with this config needs of Postgres, with
+// the rights of the role that its URL names. It changes nothing but for the row
+// that marks this life of the server.
+func Check(ctx context.Context, config Config) []Finding {
+	conn, err := connect(ctx, config.URL)
 	if err != nil {
 		return []Finding{{Name: "postgres", Detail: err.Error(), Mend: "check DATABASE_URL, the network and pg_hba.conf"}}
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
-	if listenURL == "" {
-		listenURL = url
-	}
-	d := doctor{conn: conn, listenURL: listenURL}
-	var out []Finding
-	for _, look := range []struct {
-		name, mend string
-		at         func(context.Context) (string, error)
-	}{
+	d := doctor{conn: conn, listenURL: cmp.Or(config.ListenURL, config.URL)}
+	looks := []look{
 		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write)", d.primary},
 		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres; until then the gateway polls, which loses nothing but is slower", d.listen},
 		{"objects", "run gateway migrate", d.objects},
@@ -51,13 +51,18 @@ func Check(ctx context.Context, url, listenURL string) []Finding {
 		{"grants", "run gateway migrate --grant-to ROLE", d.grants},
 		{"clock", "let both machines follow NTP", d.clock},
 		{"columns", "run gateway attach TABLE --user-column C --id-column C with the columns that the view feed selects as user_key and id, or mend the view", d.columns},
-	} {
+	}
+	if config.Lookup {
+		looks = append(looks, look{"identity", "write the view identity, see sql/README.md, or set GATEWAY_RECIPIENT=claim", d.identity})
+	}
+	var out []Finding
+	for _, l := range looks {
 		asking, cancel := context.WithTimeout(ctx, checkDeadline)
-		detail, err := look.at(asking)
+		detail, err := l.at(asking)
 		cancel()
-		f := Finding{Name: look.name, OK: err == nil, Detail: detail}
+		f := Finding{Name: l.name, OK: err == nil, Detail: detail}
 		if err != nil {
-			f.Detail, f.Mend = err.Error(), look.mend
+			f.Detail, f.Mend = err.Error(), l.mend
 		}
 		out = append(out, f)
 	}

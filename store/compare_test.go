@@ -39,7 +39,7 @@ func (c *crm) columns() store.Finding { return c.finding("columns") }
 
 func (c *crm) finding(name string) store.Finding {
 	c.Helper()
-	for _, f := range store.Check(c.Context(), c.url, "") {
+	for _, f := range store.Check(c.Context(), store.Config{URL: c.url, Lookup: true}) {
 		if f.Name == name {
 			return f
 		}

@@ -191,7 +191,7 @@ func TestStandbyIsRefused(t *testing.T) {
 	c, primary := own(t)
 	standby := follow(t, primary)
 	there := strings.Replace(standby.URL, "/postgres?", "/crm?", 1)
-	findings := store.Check(t.Context(), there, "")
+	findings := store.Check(t.Context(), store.Config{URL: there})
 	if findings[0].OK || !strings.Contains(findings[0].Detail, "standby") {
 		t.Errorf("check says %+v", findings[0])
 	}

@@ -227,7 +227,7 @@ func TestRunTimeRoleHasNoMoreRightsThanItNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	as.User = url.User(role)
-	for _, f := range store.Check(t.Context(), as.String(), "") {
+	for _, f := range store.Check(t.Context(), store.Config{URL: as.String(), Lookup: true}) {
 		if !f.OK {
 			t.Errorf("check as that role says %+v", f)
 		}

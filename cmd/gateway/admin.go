@@ -29,8 +29,9 @@ func (s *service) adminHandler() http.Handler {
 }
 
 // readyz answers 200 only while new streams can be served: the feed is
-// connected, the keys are known, and no drain has begun. It says why not, and
-// warns of what works less well than it should.
+// connected, the keys are known, recipients can be looked up where they are,
+// and no drain has begun. It says why not, and warns of what works less well
+// than it should.
 func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	reasons := map[string]string{}
 	select {
@@ -40,6 +41,9 @@ func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	}
 	if err := s.feed.Ready(); err != nil {
 		reasons["feed"] = err.Error()
+	}
+	if err := s.identity.Ready(); err != nil {
+		reasons["identity"] = err.Error()
 	}
 	if err := s.verifier.KeysReady(); err != nil {
 		reasons["keys"] = err.Error()

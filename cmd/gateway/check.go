@@ -34,7 +34,7 @@ func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 		}
 		*given = strings.TrimSpace(string(text))
 	}
-	findings := store.Check(ctx, c.DatabaseURL, c.ListenDatabaseURL)
+	findings := store.Check(ctx, store.Config{URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Lookup: c.Recipient == "lookup"})
 	findings = append(findings, checkTokens(ctx, c, *given)...)
 	bad := 0
 	for _, f := range findings {

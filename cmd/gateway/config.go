@@ -27,7 +27,7 @@ type config struct {
 	JWTAudience       string        `envconfig:"GATEWAY_JWT_AUDIENCE" desc:"aud that a token must have"`
 	JWTUserClaim      string        `envconfig:"GATEWAY_JWT_USER_CLAIM" default:"user_id" desc:"claim that names the user, integer or string"`
 	JWTLeeway         time.Duration `envconfig:"GATEWAY_JWT_LEEWAY" default:"30s" desc:"how far clocks may differ"`
-	Recipient         string        `envconfig:"GATEWAY_RECIPIENT" default:"claim" desc:"claim: the claim is the user key; lookup: through the view identity"`
+	Recipient         string        `envconfig:"GATEWAY_RECIPIENT" default:"claim" desc:"claim: the claim is the user key; lookup: it is looked up, and needs the view identity"`
 	RecipientCheck    time.Duration `envconfig:"GATEWAY_RECIPIENT_CHECK" default:"5m" desc:"with lookup: how often an open stream's recipient is looked up again; 0: never"`
 	Cookie            string        `envconfig:"GATEWAY_COOKIE" default:"notifications_token" desc:"name of the session cookie"`
 	CookieInsecure    bool          `envconfig:"GATEWAY_COOKIE_INSECURE" default:"false" desc:"true: the session cookie also goes over plain HTTP"`

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
@@ -38,4 +40,45 @@ func TestInactiveRecipientLosesTheStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, bob, "still here")
+}
+
+// Without the view every client gets 503, while the doctor and readiness saw
+// nothing amiss; the token's finding sent the operator to lines that were fine.
+func TestLookupWithoutTheView(t *testing.T) {
+	url := storetest.CRM(t)
+	environment(t, url)
+	db := open(t, url)
+	t.Setenv("GATEWAY_RECIPIENT", "lookup")
+	check := func(want int, text string) {
+		t.Helper()
+		var out, stderr bytes.Buffer
+		if status := run(t.Context(), []string{"check", "--token", mint(t, "1")}, &out, &stderr); status != want || !strings.Contains(out.String(), text) {
+			t.Errorf("check: status %d, want %q:\n%s", status, text, &out)
+		}
+	}
+	const drop = "DROP VIEW IF EXISTS notification_gateway.identity;"
+	for create, says := range map[string]string{
+		"": "recipients are looked up, and the view identity is missing",
+		"CREATE VIEW notification_gateway.identity AS SELECT 1 AS subject":                   "must have the columns subject and user_key",
+		"CREATE VIEW notification_gateway.identity AS SELECT 1 AS subject, true AS user_key": "identity.user_key is boolean, but feed.user_key is bigint",
+	} {
+		if err := db.Exec(t.Context(), drop+create); err != nil {
+			t.Fatal(err)
+		}
+		check(1, "✘ identity")
+		check(1, says)
+	}
+	if err := db.Exec(t.Context(), drop); err != nil {
+		t.Fatal(err)
+	}
+	g := serveInTest(t)
+	for body := ""; !strings.Contains(body, "write the view identity"); { // before its first look it says that it has not looked
+		body = g.readyz(t, 503)
+	}
+	if err := db.Exec(t.Context(), "CREATE VIEW notification_gateway.identity AS SELECT 1 AS subject, 5 AS user_key"); err != nil {
+		t.Fatal(err)
+	}
+	g.readyz(t, 200)
+	check(0, "the recipient is 5")
+	until(t, g.stream(t, mint(t, "1"), ""), `"user":5`)
 }

@@ -67,6 +67,7 @@ type service struct {
 	registry  *prometheus.Registry
 	store     *store.Store
 	directory *store.Directory
+	identity  *store.Identity
 	feed      *store.Feed
 	verifier  *auth.Verifier
 	gateway   *gateway.Gateway
@@ -127,7 +128,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		files.files = append(files.files, pair)
 	}
 	return &service{
-		config: c, logger: logger, registry: registry, store: st, directory: directory, feed: feed, verifier: verifier,
+		config: c, logger: logger, registry: registry, store: st, directory: directory, identity: store.NewIdentity(st), feed: feed, verifier: verifier,
 		gateway: gw, public: public, files: files, draining: make(chan struct{}),
 	}, nil
 }
@@ -149,7 +150,7 @@ func (s *service) run(ctx context.Context) error {
 	// The parts outlive ctx: streams go on receiving while they are drained.
 	parts, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	failed := make(chan error, 8) // one for each part at the most
+	failed := make(chan error, 9) // one for each part at the most
 	var running sync.WaitGroup
 	start := func(what string, part func(context.Context) error) {
 		running.Go(func() {
@@ -162,6 +163,7 @@ func (s *service) run(ctx context.Context) error {
 	start("gateway", s.gateway.Run)
 	start("key set", s.verifier.Run)
 	start("prune", s.store.Prune)
+	start("identity", s.identity.Run)
 	start("files", s.files.run)
 	if s.config.Recipient == "lookup" && s.config.RecipientCheck > 0 {
 		start("recipients", func(ctx context.Context) error {

@@ -1,0 +1,101 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Identity watches over the view identity: where recipients are looked up
+// nobody gets in without it. It knows whether the view is there, not whether
+// Postgres is, which the feed says.
+type Identity struct {
+	store *Store
+
+	mu  sync.Mutex
+	why error // why the view cannot be read, nil while it can; guarded by mu
+}
+
+// NewIdentity makes the Identity of a Store. It does not connect.
+func NewIdentity(s *Store) *Identity {
+	i := &Identity{store: s}
+	if s.config.Lookup {
+		i.why = ErrNotReady
+	}
+	return i
+}
+
+// Ready returns nil while the view can be read, or is not needed, else why not.
+func (i *Identity) Ready() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.why
+}
+
+// Run looks every few seconds until ctx ends and returns its cause. Where
+// recipients are not looked up it only waits.
+func (i *Identity) Run(ctx context.Context) error {
+	if !i.store.config.Lookup {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	var pause backoff
+	for ctx.Err() == nil {
+		if i.look(ctx) {
+			pause = backoff{next: backoffMax}
+		}
+		pause.wait(ctx)
+	}
+	return context.Cause(ctx)
+}
+
+// look asks for the columns and no row, and reports whether they are there.
+func (i *Identity) look(ctx context.Context) bool {
+	asking, cancel := context.WithTimeout(ctx, recipientDeadline)
+	defer cancel()
+	_, err := i.store.exec(asking, "SELECT FROM (SELECT subject, user_key FROM notification_gateway.identity) i LIMIT 0")
+	var pg *pgconn.PgError
+	if err != nil && (!errors.As(err, &pg) || !strings.HasPrefix(pg.Code, "42") && !strings.HasPrefix(pg.Code, "3F")) {
+		return false // it may be there: what is amiss is not the view
+	}
+	if err != nil {
+		err = fmt.Errorf("recipients cannot be looked up: write the view identity with the columns subject and user_key, see sql/README.md: %w", err)
+	}
+	i.mu.Lock()
+	known := i.why
+	i.why = err
+	i.mu.Unlock()
+	if err != nil && (known == nil || known.Error() != err.Error()) {
+		i.store.config.Logger.Warn("no stream can be opened", "err", err)
+	}
+	return err == nil
+}
+
+// identity looks at the columns of the view, which must give keys that the
+// feed has.
+func (d doctor) identity(ctx context.Context) (string, error) {
+	columns, err := viewColumns(ctx, d.conn, "identity")
+	if err != nil {
+		return "", err
+	}
+	if len(columns) == 0 {
+		return "", errors.New("recipients are looked up, and the view identity is missing")
+	}
+	subject, there := named(columns, "subject")
+	userKey, also := named(columns, "user_key")
+	if !there || !also {
+		return "", errors.New("the view identity must have the columns subject and user_key")
+	}
+	feed, err := viewColumns(ctx, d.conn, "feed")
+	if err != nil {
+		return "", err
+	}
+	if to, ok := named(feed, "user_key"); ok && !userKey.mayEqual(to) {
+		return "", fmt.Errorf("identity.user_key is %s, but feed.user_key is %s", userKey.sqlType, to.sqlType)
+	}
+	return fmt.Sprintf("subject %s, user_key %s", subject.sqlType, userKey.sqlType), nil
+}
