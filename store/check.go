@@ -40,20 +40,20 @@ func Check(ctx context.Context, config Config) []Finding {
 		return []Finding{{Name: "postgres", Detail: err.Error(), Mend: "check DATABASE_URL, the network and pg_hba.conf"}}
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
-	d := doctor{conn: conn, listenURL: cmp.Or(config.ListenURL, config.URL)}
+	d := doctor{conn: conn, listenURL: cmp.Or(config.ListenURL, config.URL), lookup: config.Lookup}
 	looks := []look{
 		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write)", d.primary},
 		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres; until then the gateway polls, which loses nothing but is slower", d.listen},
 		{"objects", "run gateway migrate", d.objects},
 		{"trigger", "run gateway attach TABLE", d.trigger},
-		{"feed", "run gateway migrate --mapping NAME|FILE", d.feed},
-		{"sample", "run SELECT * FROM notification_gateway.feed LIMIT 1 and mend the mapping", d.sample},
+		{"feed", "mend the mapping, then run gateway migrate --mapping FILE", d.feed},
+		{"sample", "run SELECT * FROM notification_gateway.feed LIMIT 1, mend the mapping, then run gateway migrate --mapping FILE", d.sample},
 		{"grants", "run gateway migrate --grant-to ROLE", d.grants},
 		{"clock", "let both machines follow NTP", d.clock},
-		{"columns", "run gateway attach TABLE --user-column C --id-column C with the columns that the view feed selects as user_key and id, or mend the view", d.columns},
+		{"columns", "run gateway attach TABLE --user-column C --id-column C with the columns that the view feed selects as user_key and id, or mend the mapping", d.columns},
 	}
 	if config.Lookup {
-		looks = append(looks, look{"identity", "write the view identity, see sql/README.md, or set GATEWAY_RECIPIENT=claim", d.identity})
+		looks = append(looks, look{"identity", "write the view identity into the mapping, see sql/README.md, then run gateway migrate --mapping FILE; or set GATEWAY_RECIPIENT=claim", d.identity})
 	}
 	var out []Finding
 	for _, l := range looks {
@@ -72,6 +72,7 @@ func Check(ctx context.Context, config Config) []Finding {
 type doctor struct {
 	conn      *pgx.Conn
 	listenURL string
+	lookup    bool // recipients come from the view identity
 }
 
 func (d doctor) primary(ctx context.Context) (string, error) {
@@ -145,49 +146,6 @@ func (d doctor) trigger(ctx context.Context) (string, error) {
 		return "", errors.New("no table has the capture trigger")
 	}
 	return "on " + strings.Join(tables, ", "), nil
-}
-
-func (d doctor) feed(ctx context.Context) (string, error) {
-	rows, err := d.conn.Query(ctx, `SELECT a.attname::text, format_type(a.atttypid, NULL) FROM pg_attribute a
-		WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attnum > 0 AND NOT a.attisdropped`)
-	if err != nil {
-		return "", err
-	}
-	types := map[string]string{}
-	var name, kind string
-	if _, err := pgx.ForEachRow(rows, []any{&name, &kind}, func() error { types[name] = kind; return nil }); err != nil {
-		return "", err
-	}
-	if len(types) == 0 {
-		return "", errors.New("the view feed is missing")
-	}
-	for column, want := range map[string]string{
-		"id": "", "user_key": "", "data": "json jsonb text",
-		"created_at": "timestamp with time zone", "is_read": "boolean",
-	} {
-		if got, ok := types[column]; !ok {
-			return "", fmt.Errorf("the view feed has no column %s", column)
-		} else if want != "" && !strings.Contains(want, got) {
-			return "", fmt.Errorf("column %s of the view feed is %s, not %s", column, got, want)
-		}
-	}
-	return fmt.Sprintf("id %s, user_key %s", types["id"], types["user_key"]), nil
-}
-
-func (d doctor) sample(ctx context.Context) (string, error) {
-	var data []byte
-	var known *bool
-	err := d.conn.QueryRow(ctx, "SELECT "+dataColumns+" FROM notification_gateway.feed LIMIT 1").Scan(&data, &known)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "no notification yet to try", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if _, err := line(data, known != nil && *known); err != nil {
-		return "", err
-	}
-	return "a row loads", nil
 }
 
 func (d doctor) grants(ctx context.Context) (string, error) {

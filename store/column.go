@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -57,6 +58,15 @@ func named(columns []column, name string) (column, bool) {
 		return column{}, false
 	}
 	return columns[i], true
+}
+
+// names lists columns for a message.
+func names(columns []column) string {
+	var all []string
+	for _, c := range columns {
+		all = append(all, c.name)
+	}
+	return strings.Join(all, ", ")
 }
 
 // family is what keys of the column's type look like as text, which is what

@@ -27,15 +27,15 @@ func (d doctor) columns(ctx context.Context) (string, error) {
 	if !ok || len(all) == 0 {
 		return "nothing to compare yet", nil
 	}
-	var names []string
+	var sides []string
 	for _, c := range all {
 		if err := c.fits(feed); err != nil {
 			return "", err
 		}
-		names = append(names, fmt.Sprintf("%s and %s of %s", c.user.name, c.id.name, c.table))
+		sides = append(sides, fmt.Sprintf("%s and %s of %s", c.user.name, c.id.name, c.table))
 	}
 	found, err := d.compare(ctx, id)
-	return strings.Join(names, ", ") + "; " + found, err
+	return strings.Join(sides, ", ") + "; " + found, err
 }
 
 // compare looks the newest captured rows up in the feed. The CRM may have

@@ -74,28 +74,3 @@ func (i *Identity) look(ctx context.Context) bool {
 	}
 	return err == nil
 }
-
-// identity looks at the columns of the view, which must give keys that the
-// feed has.
-func (d doctor) identity(ctx context.Context) (string, error) {
-	columns, err := viewColumns(ctx, d.conn, "identity")
-	if err != nil {
-		return "", err
-	}
-	if len(columns) == 0 {
-		return "", errors.New("recipients are looked up, and the view identity is missing")
-	}
-	subject, there := named(columns, "subject")
-	userKey, also := named(columns, "user_key")
-	if !there || !also {
-		return "", errors.New("the view identity must have the columns subject and user_key")
-	}
-	feed, err := viewColumns(ctx, d.conn, "feed")
-	if err != nil {
-		return "", err
-	}
-	if to, ok := named(feed, "user_key"); ok && !userKey.mayEqual(to) {
-		return "", fmt.Errorf("identity.user_key is %s, but feed.user_key is %s", userKey.sqlType, to.sqlType)
-	}
-	return fmt.Sprintf("subject %s, user_key %s", subject.sqlType, userKey.sqlType), nil
-}

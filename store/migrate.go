@@ -15,8 +15,9 @@ import (
 
 // MigrateOptions says what Migrate does besides installing the objects.
 type MigrateOptions struct {
-	Mapping string // SQL text that creates the views feed and identity; empty leaves them as they are
-	GrantTo string // the gateway's run-time role; empty grants nothing new
+	Mapping     string // SQL text that creates the views feed and identity; empty leaves them as they are
+	MappingName string // where Mapping comes from, for its errors; empty is "mapping"
+	GrantTo     string // the gateway's run-time role; empty grants nothing new
 }
 
 // migrationLock is the advisory lock that makes two Migrates wait for each other.
@@ -44,7 +45,7 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 			return err
 		}
 		if options.Mapping != "" {
-			if err := execScript(ctx, tx, options.Mapping); err != nil {
+			if err := applyMapping(ctx, tx, options); err != nil {
 				return fmt.Errorf("apply the mapping: %w", err)
 			}
 			done = append(done, "mapping applied")

@@ -21,7 +21,7 @@ func migrate(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	if _, err := parseFlags(fs, "gateway migrate [--mapping NAME|FILE] [--grant-to ROLE] [--print]", args, 0, stdout); err != nil {
 		return err
 	}
-	options := store.MigrateOptions{GrantTo: *grantTo}
+	options := store.MigrateOptions{MappingName: *mapping, GrantTo: *grantTo}
 	switch *mapping {
 	case "":
 	case "reference_crm":

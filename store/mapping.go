@@ -1,0 +1,50 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// applyMapping makes the views, and refuses those that the gateway could not
+// read: once it is committed, every notification would be a reset.
+func applyMapping(ctx context.Context, tx pgx.Tx, options MigrateOptions) error {
+	if err := execScript(ctx, tx, options.Mapping); err != nil {
+		return fmt.Errorf("%s: %w", place(options, err), err)
+	}
+	if tx.Conn().PgConn().TxStatus() != 'T' {
+		return fmt.Errorf("%s: it must not end the transaction: take COMMIT out", place(options, nil))
+	}
+	// As the view's owner: whoever migrates may have its rights only so.
+	if _, err := tx.Exec(ctx, `SELECT set_config('role', pg_get_userbyid(c.relowner), true) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'notification_gateway' AND c.relname = 'feed'`); err != nil {
+		return fmt.Errorf("look at the views: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkDeadline)
+	defer cancel()
+	d := doctor{conn: tx.Conn()}
+	for _, at := range []func(context.Context) (string, error){d.feed, d.identity, d.sample} {
+		if _, err := at(ctx); err != nil {
+			return fmt.Errorf("%s: %w", place(options, nil), err)
+		}
+	}
+	_, err := tx.Exec(ctx, "RESET ROLE")
+	return err
+}
+
+// place says where in the mapping err is, by name and line where Postgres
+// tells: it counts the characters of all that it was sent.
+func place(options MigrateOptions, err error) string {
+	name := cmp.Or(options.MappingName, "mapping")
+	var pg *pgconn.PgError
+	text := []rune(options.Mapping)
+	if !errors.As(err, &pg) || pg.Position < 1 {
+		return name
+	}
+	return fmt.Sprintf("%s:%d", name, 1+strings.Count(string(text[:min(int(pg.Position)-1, len(text))]), "\n"))
+}
