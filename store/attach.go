@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -21,8 +20,9 @@ const triggerName = "notification_gateway_capture"
 // Attach puts the capture trigger on the CRM's table, or replaces it: a row
 // trigger (rows that COPY or a partition brings are seen), enabled ALWAYS (so
 // that it also fires under session_replication_role = replica, see
-// https://www.postgresql.org/docs/current/sql-altertable.html). It needs the
-// TRIGGER privilege and ownership of the table, and waits 3 s for its lock.
+// https://www.postgresql.org/docs/current/sql-altertable.html). It runs
+// as the table's owner, who must be a member of notification_gateway_owner, and
+// waits 3 s for the table's lock.
 func Attach(ctx context.Context, url string, options AttachOptions) error {
 	return alterTable(ctx, url, options.Table, func(tx pgx.Tx, oid uint32, table string) error {
 		c, err := chosen(ctx, tx.Conn(), oid, table, options)
@@ -56,12 +56,12 @@ func chosen(ctx context.Context, conn *pgx.Conn, oid uint32, table string, optio
 	}
 	c := capture{table: table}
 	for _, choice := range []struct {
-		name string
-		into *column
-	}{{options.UserColumn, &c.user}, {options.IDColumn, &c.id}} {
+		flag, name string
+		into       *column
+	}{{"--user-column", options.UserColumn, &c.user}, {"--id-column", options.IDColumn, &c.id}} {
 		var ok bool
 		if *choice.into, ok = named(columns, choice.name); !ok {
-			return capture{}, fmt.Errorf("table %s has no column %q", table, choice.name)
+			return capture{}, fmt.Errorf("table %s has no column %s (%s), but %s: names are given as they are, without quotes", table, choice.name, choice.flag, names(columns))
 		}
 	}
 	feed, err := viewColumns(ctx, conn, "feed")
@@ -81,32 +81,5 @@ func Detach(ctx context.Context, url, table string) error {
 			return fmt.Errorf("detach from %s: %w", table, err)
 		}
 		return nil
-	})
-}
-
-// alterTable resolves a table's name as SQL names it and runs change in one
-// transaction. The name given to change is Postgres's own quoting of it, so
-// nothing that the caller wrote reaches a statement's text.
-func alterTable(ctx context.Context, url, name string, change func(tx pgx.Tx, oid uint32, table string) error) error {
-	conn, err := connect(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '3s'"); err != nil {
-			return fmt.Errorf("set the lock timeout: %w", err)
-		}
-		var oid uint32
-		var table string
-		err := tx.QueryRow(ctx, `SELECT c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-			WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p')`, name).Scan(&oid, &table)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("there is no table %s", name)
-		}
-		if err != nil {
-			return fmt.Errorf("look for table %s: %w", name, err)
-		}
-		return change(tx, oid, table)
 	})
 }

@@ -43,4 +43,14 @@ func (f *Feed) hint(err error) string {
 	return ""
 }
 
+// advise adds to the error of an administrator's command what to do about its
+// SQLSTATE.
+func advise(advice map[string]string, err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && advice[pg.Code] != "" {
+		return fmt.Errorf("%w: %s", err, advice[pg.Code])
+	}
+	return err
+}
+
 const readOnly = "only a primary that may be written to will do; is this a standby, or is default_transaction_read_only on"

@@ -42,11 +42,12 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 			}
 		}
 		if done, err = applyMigrations(ctx, tx); err != nil {
-			return err
+			return advise(map[string]string{"42501": "it needs CREATEROLE, and CREATE on the database, see sql/README.md"}, err)
 		}
 		if options.Mapping != "" {
 			if err := applyMapping(ctx, tx, options); err != nil {
-				return fmt.Errorf("apply the mapping: %w", err)
+				err = fmt.Errorf("apply the mapping: %w", err)
+				return advise(map[string]string{"42501": "whoever migrates must be allowed to grant SELECT on the CRM's tables to notification_gateway_owner, see sql/README.md"}, err)
 			}
 			done = append(done, "mapping applied")
 		}
@@ -66,7 +67,7 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, advise(map[string]string{"55P03": "a transaction holds what it changes; try again when it has ended"}, err)
 	}
 	return done, nil
 }

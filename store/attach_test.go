@@ -1,0 +1,107 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
+)
+
+// as makes a role without rights, which goes with the test, and returns the URL
+// of the database for it.
+func (c *crm) as(role string) string {
+	c.Helper()
+	role = "gateway_test_" + role
+	c.sql("DROP ROLE IF EXISTS %[1]q; CREATE ROLE %[1]q LOGIN", role)
+	c.Cleanup(func() { // roles are the cluster's and outlive the database
+		if _, err := c.conn.PgConn().Exec(context.Background(), fmt.Sprintf("RESET ROLE; DROP OWNED BY %[1]q CASCADE; DROP ROLE %[1]q", role)).ReadAll(); err != nil {
+			c.Error(err)
+		}
+	})
+	u, err := url.Parse(c.url)
+	if err != nil {
+		c.Fatal(err)
+	}
+	u.User = url.User(role)
+	return u.String()
+}
+
+// Whoever attaches for the first time makes each of these mistakes, and what
+// Postgres says of them alone does not help.
+func TestAttachSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.Database(t)}
+	c.conn = c.connect()
+	c.sql(`CREATE SCHEMA "Crm"; CREATE TABLE "Crm"."Notification" ("Id" uuid, "UserId" uuid); CREATE TABLE "Crm".plain (id uuid, user_id uuid);
+		CREATE TABLE held (id uuid, user_id uuid); CREATE VIEW seen AS SELECT * FROM held; CREATE SEQUENCE counter`)
+	plain := c.as("attacher")
+	expect := func(url, table, user, want string) {
+		t.Helper()
+		err := store.Attach(t.Context(), url, store.AttachOptions{Table: table, UserColumn: user, IDColumn: "id"})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("attach to %s says %v, want %q", table, err, want)
+		}
+	}
+	expect(c.url, "held", "user_id", `schema "notification_gateway" does not exist (SQLSTATE 3F000): run gateway migrate first`)
+	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.sql("DROP FUNCTION notification_gateway.capture()")
+	expect(c.url, "held", "user_id", "run gateway migrate first")
+	c.sql("DROP SCHEMA notification_gateway CASCADE")
+	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	expect(c.url, "Crm.Notification", "user_id", `there is no table Crm.Notification, but '"Crm"."Notification"': names with capitals need double quotes`)
+	expect(c.url, "Notification", "user_id", `'"Crm"."Notification"'`)
+	expect(c.url, `"Crm".Plain_`, "user_id", `there is no table "Crm".Plain_`)
+	expect(c.url, "nowhere", "user_id", "there is no table nowhere")
+	expect(c.url, "x; y", "user_id", "x; y")
+	expect(c.url, "seen", "user_id", "public.seen is a view, not a table")
+	expect(c.url, "counter", "user_id", "public.counter is not a table")
+	expect(c.url, `"Crm"."Notification"`, "user_id", "has no column user_id (--user-column), but Id, UserId: names are given as they are, without quotes")
+	expect(c.url, `"Crm"."Notification"`, "UserId", "has no column id (--id-column)")
+
+	const owner = "run this as the table's owner"
+	expect(plain, `"Crm"."Notification"`, "UserId", owner)
+	expect(plain, "held", "user_id", owner)
+	c.sql("ALTER TABLE held OWNER TO gateway_test_attacher")
+	expect(plain, "held", "user_id", "a member of notification_gateway_owner")
+	c.sql("GRANT notification_gateway_owner TO gateway_test_attacher")
+	expect(plain, "held", "user_id", "")
+
+	holder := c.connect()
+	c.on(holder, "BEGIN; LOCK TABLE held")
+	expect(c.url, "held", "user_id", "a transaction holds the table; try again")
+	c.on(holder, "ROLLBACK")
+}
+
+// What the role that migrates lacks is not what Postgres names.
+func TestMigrateSaysWhatItsRoleNeeds(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.Database(t)}
+	c.conn = c.connect()
+	c.sql("CREATE TABLE theirs (id bigint)")
+	plain := c.as("migrator")
+	if _, err := store.Migrate(t.Context(), plain, store.MigrateOptions{}); err == nil || !strings.Contains(err.Error(), "it needs CREATEROLE") {
+		t.Errorf("without rights: %v", err)
+	}
+	c.sql(`ALTER ROLE gateway_test_migrator CREATEROLE; GRANT notification_gateway_owner TO gateway_test_migrator;
+		DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %%I TO gateway_test_migrator', current_database()); END $$`)
+	mapping := store.MigrateOptions{Mapping: "GRANT SELECT ON theirs TO notification_gateway_owner"}
+	if _, err := store.Migrate(t.Context(), plain, mapping); err == nil || !strings.Contains(err.Error(), "allowed to grant SELECT on the CRM's tables") {
+		t.Errorf("with a mapping of another's table: %v", err)
+	}
+	if _, err := store.Migrate(t.Context(), plain, store.MigrateOptions{}); err != nil {
+		t.Errorf("with what it needs: %v", err)
+	}
+	c.sql("BEGIN; SELECT pg_advisory_xact_lock(1734440037, 101)")
+	if _, err := store.Migrate(t.Context(), plain, store.MigrateOptions{}); err == nil || !strings.Contains(err.Error(), "try again when it has ended") {
+		t.Errorf("beside another: %v", err)
+	}
+	c.sql("ROLLBACK")
+}

@@ -1,0 +1,77 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// alterTable resolves a table's name as SQL names it and runs change in one
+// transaction. The name given to change is Postgres's own quoting of it, so
+// nothing that the caller wrote reaches a statement's text.
+func alterTable(ctx context.Context, url, name string, change func(tx pgx.Tx, oid uint32, table string) error) error {
+	conn, err := connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
+	return advise(tableAdvice(), pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '3s'"); err != nil {
+			return fmt.Errorf("set the lock timeout: %w", err)
+		}
+		oid, table, err := findTable(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		return change(tx, oid, table)
+	}))
+}
+
+func tableAdvice() map[string]string {
+	return map[string]string{
+		"42501": "run this as the table's owner, who must also be a member of notification_gateway_owner, as who runs gateway migrate is",
+		"3F000": "run gateway migrate first", // the schema
+		"42883": "run gateway migrate first", // the function
+		"55P03": "a transaction holds the table; try again when it has ended",
+	}
+}
+
+func findTable(ctx context.Context, tx pgx.Tx, name string) (oid uint32, table string, err error) {
+	var kind string
+	err = tx.QueryRow(ctx, `SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`, name).Scan(&oid, &table, &kind)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return 0, "", noTable(ctx, tx, name)
+	case err != nil:
+		return 0, "", fmt.Errorf("look for table %s: %w", name, err)
+	case kind == "v" || kind == "m":
+		return 0, "", fmt.Errorf("%s is a view, not a table: name the table that is written to", table)
+	case kind != "r" && kind != "p":
+		return 0, "", fmt.Errorf("%s is not a table", table)
+	}
+	return oid, table, nil
+}
+
+// noTable says that there is none of this name, and which one may be meant: SQL
+// folds capitals that stand without double quotes, and the shell takes those
+// that are not in single ones.
+func noTable(ctx context.Context, tx pgx.Tx, name string) error {
+	var meant string
+	err := tx.QueryRow(ctx, `SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+			(SELECT parse_ident($1) AS parts) p
+		WHERE c.relkind IN ('r', 'p') AND lower(c.relname) = lower(parts[cardinality(parts)])
+			AND (cardinality(parts) = 1 OR lower(n.nspname) = lower(parts[cardinality(parts) - 1]))
+			AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+		ORDER BY 1 LIMIT 1`, name).Scan(&meant)
+	switch {
+	case err != nil: // also when it cannot be a name; either way there is no such table
+		return fmt.Errorf("there is no table %s", name)
+	case strings.Contains(meant, `"`):
+		return fmt.Errorf("there is no table %s, but '%s': names with capitals need double quotes, and single ones for the shell", name, meant)
+	}
+	return fmt.Errorf("there is no table %s, but %s", name, meant)
+}
