@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ import (
 func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	fs := flag.NewFlagSet("check", flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "report as JSON")
-	given := fs.String("token", "", "a `TOKEN` to try, - to read it from standard input; it is never printed")
+	given := textFlag(fs, "token", "a `TOKEN` to try, - to read it from standard input; it is never printed")
 	if _, err := parseFlags(fs, "gateway check [--token T] [--json]", args, 0, stdout); err != nil {
 		return err
 	}
@@ -32,7 +33,9 @@ func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("read the token: %w", err)
 		}
-		*given = strings.TrimSpace(string(text))
+		if *given = strings.TrimSpace(string(text)); *given == "" {
+			return usageError{errors.New("--token -: standard input is empty")}
+		}
 	}
 	findings := store.Check(ctx, store.Config{URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Lookup: c.Recipient == "lookup"})
 	findings = append(findings, checkTokens(ctx, c, *given)...)
@@ -81,7 +84,7 @@ func checkTokens(ctx context.Context, c config, given string) []store.Finding {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	out := []store.Finding{{Name: "keys", OK: true, Detail: fmt.Sprintf("%d shared secrets", len(c.secrets))}}
+	out := []store.Finding{{Name: "keys", OK: true, Detail: sharedSecrets(len(c.secrets))}}
 	if c.JWKSURL != "" {
 		out[0].Detail += ", key set read"
 		if err := verifier.Refresh(ctx); err != nil {
@@ -92,4 +95,11 @@ func checkTokens(ctx context.Context, c config, given string) []store.Finding {
 		return out
 	}
 	return append(out, checkToken(ctx, c, verifier, given))
+}
+
+func sharedSecrets(n int) string {
+	if n == 1 {
+		return "1 shared secret"
+	}
+	return fmt.Sprintf("%d shared secrets", n)
 }

@@ -15,8 +15,8 @@ import (
 // migrate installs or upgrades the database objects.
 func migrate(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	fs := flag.NewFlagSet("migrate", flag.ContinueOnError)
-	mapping := fs.String("mapping", "", "apply a mapping: `NAME|FILE`; reference_crm is built in")
-	grantTo := fs.String("grant-to", "", "give the gateway's run-time `ROLE` its rights")
+	mapping := textFlag(fs, "mapping", "apply a mapping: `NAME|FILE`; reference_crm is built in")
+	grantTo := textFlag(fs, "grant-to", "give the gateway's run-time `ROLE` its rights")
 	printOnly := fs.Bool("print", false, "write the SQL instead of running it")
 	if _, err := parseFlags(fs, "gateway migrate [--mapping NAME|FILE] [--grant-to ROLE] [--print]", args, 0, stdout); err != nil {
 		return err

@@ -95,7 +95,25 @@ func parseFlags(fs *flag.FlagSet, synopsis string, args []string, positional int
 		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
 	}
 	if len(rest) != positional {
-		return nil, usageError{fmt.Errorf("takes %d arguments, got %d; usage: %s", positional, len(rest), synopsis)}
+		takes := "no arguments"
+		if positional == 1 {
+			takes = "one argument"
+		}
+		return nil, usageError{fmt.Errorf("takes %s, got %d; usage: %s", takes, len(rest), synopsis)}
 	}
 	return rest, nil
+}
+
+// textFlag is a flag that may be left out but not be empty: that is a shell
+// variable which is not set, and what it asks for would silently not be done.
+func textFlag(fs *flag.FlagSet, name, usage string) *string {
+	var value string
+	fs.Func(name, usage, func(text string) error {
+		if text == "" {
+			return errors.New("it is empty")
+		}
+		value = text
+		return nil
+	})
+	return &value
 }

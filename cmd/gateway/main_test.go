@@ -380,6 +380,36 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
+// A shell variable that is not set must not pass for a flag that was left out:
+// the token was not looked at, and the check passed.
+func TestEmptyArguments(t *testing.T) {
+	environment(t, storetest.CRM(t))
+	input := os.Stdin
+	defer func() { os.Stdin = input }()
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"check", "--token", ""}, `-token: it is empty`},
+		{[]string{"check", "--token="}, `-token: it is empty`},
+		{[]string{"check", "--token", "-"}, `standard input is empty`},
+		{[]string{"migrate", "--mapping", ""}, `-mapping: it is empty`},
+		{[]string{"migrate", "--grant-to", ""}, `-grant-to: it is empty`},
+		{[]string{"attach"}, "takes one argument, got 0"},
+		{[]string{"check", "now"}, "takes no arguments, got 1"},
+	} {
+		var err error
+		if os.Stdin, err = os.Open(os.DevNull); err != nil {
+			t.Fatal(err)
+		}
+		var stdout, stderr bytes.Buffer
+		if status := run(t.Context(), c.args, &stdout, &stderr); status != 2 || !strings.Contains(stderr.String(), c.says) || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("gateway %q: status %d, says %q, want %q", c.args, status, &stderr, c.says)
+		}
+		os.Stdin.Close()
+	}
+}
+
 // The doctor must find each fault and say how to mend it.
 func TestCheck(t *testing.T) {
 	url := storetest.CRM(t)
@@ -392,7 +422,7 @@ func TestCheck(t *testing.T) {
 	}
 	token := mint(t, "5")
 	status, text := report("--token", token)
-	if status != 0 || strings.Contains(text, "✘") || !strings.Contains(text, "the recipient is 5") || strings.Contains(text, token) {
+	if status != 0 || strings.Contains(text, "✘") || !strings.Contains(text, "the recipient is 5") || !strings.Contains(text, "1 shared secret\n") || strings.Contains(text, token) {
 		t.Errorf("status %d:\n%s", status, text)
 	}
 	if status, text := report("--token", "x.y.z", "--json"); status != 1 || !strings.Contains(text, "refused: malformed") {
