@@ -2,10 +2,12 @@ package store_test
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
 // The pool connects inside any statement, and its error shows user, host and
@@ -29,6 +31,29 @@ func TestErrorsDoNotShowTheConnectionString(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "user=") || strings.Contains(err.Error(), "database=") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A reason that stands four times, on as many lines of a log, hides the one
+// that matters, as does one that the next try has mended.
+func TestConnectErrorsSayEachReasonOnce(t *testing.T) {
+	t.Parallel()
+	missing, err := url.Parse(storetest.Server(t).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := missing.Host
+	missing.Path, missing.RawQuery = "/nowhere", "sslmode=prefer"
+	for address, want := range map[string]string{
+		"postgres://u@127.0.0.1:1,127.0.0.2:1/x": "connect: 127.0.0.1:1, 127.0.0.2:1: dial error: dial tcp: connect: connection refused",
+		"postgres://u@no..where/x":               "connect: lookup no..where",
+		"postgres://u@/x?host=/nowhere":          "connect: /nowhere/.s.PGSQL.5432: dial error: dial unix: connect: no such file or directory",
+		missing.String():                         "connect: " + host + `: server error: FATAL: database "nowhere" does not exist (SQLSTATE 3D000)`,
+	} {
+		got := store.Check(t.Context(), store.Config{URL: address})[0].Detail
+		if !strings.HasPrefix(got, want) || strings.Contains(got, "\n") || strings.Count(got, "lookup") > 1 {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }
