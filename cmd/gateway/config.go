@@ -83,8 +83,9 @@ func (c *config) fromFile(name string, value *string) error {
 		return fmt.Errorf("%s_FILE: %s is set too; set one of them", name, name)
 	}
 	text, err := readFile(path)
-	if err != nil {
-		return fmt.Errorf("%s_FILE: %w", name, err)
+	var failed *os.PathError
+	if errors.As(err, &failed) { // what is no path may be the secret itself
+		return fmt.Errorf("%s_FILE: %s the file: %w", name, failed.Op, failed.Err)
 	}
 	c.files[name] = path
 	*value = strings.TrimSpace(string(text))
@@ -169,6 +170,9 @@ func (c *config) validateServe() error {
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("GATEWAY_TLS_CERT, GATEWAY_TLS_KEY: set both or none")
+	}
+	if strings.Contains(c.TLSCert+c.TLSKey, "-----BEGIN") {
+		return errors.New("GATEWAY_TLS_CERT, GATEWAY_TLS_KEY: must be the names of files, not what they hold")
 	}
 	return c.validateLog()
 }

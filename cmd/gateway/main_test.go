@@ -445,6 +445,27 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A file that cannot be read must be named, in one line; what was given for a
+// secret's file may be the secret, and what was given for a key's the key.
+func TestUnreadableFiles(t *testing.T) {
+	for want, set := range map[string]map[string]string{
+		"GATEWAY_TLS_CERT, GATEWAY_TLS_KEY: open /nowhere/cert: no such file or directory": {"GATEWAY_TLS_CERT": "/nowhere/cert", "GATEWAY_TLS_KEY": "/nowhere/key"},
+		"must be the names of files":                                        {"GATEWAY_TLS_CERT": "/nowhere/cert", "GATEWAY_TLS_KEY": "-----BEGIN PRIVATE KEY-----\nhush"},
+		"GATEWAY_JWT_SECRET_FILE: open the file: no such file or directory": {"GATEWAY_JWT_SECRET": "", "GATEWAY_JWT_SECRET_FILE": "hush"},
+	} {
+		environment(t, "postgres://postgres@127.0.0.1:1/x")
+		t.Setenv("GATEWAY_LOG_LEVEL", "error")
+		for name, value := range set {
+			t.Setenv(name, value)
+		}
+		var stderr bytes.Buffer
+		status := run(t.Context(), nil, io.Discard, &stderr)
+		if text := stderr.String(); status != 2 || !strings.Contains(text, want) || strings.Count(text, "\n") != 1 || strings.Contains(text, "hush") {
+			t.Errorf("status %d: %s, want %q", status, text, want)
+		}
+	}
+}
+
 // A port that is taken must be told, not waited for.
 func TestPortTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

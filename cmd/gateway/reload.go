@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -72,8 +71,8 @@ func (w *watched) reread() (changed bool, err error) {
 	h := sha256.New()
 	for i, path := range w.paths {
 		var e error
-		if contents[i], e = readFile(path); e != nil {
-			err = errors.Join(err, e)
+		if contents[i], e = readFile(path); err == nil {
+			err = e // of two files that are missing, one is told after the other
 		}
 		fmt.Fprintf(h, "%d %v\n", len(contents[i]), e)
 		h.Write(contents[i])
@@ -90,18 +89,19 @@ func (w *watched) reread() (changed bool, err error) {
 	return err == nil, err
 }
 
+// readFile has the path in each of its errors.
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open the file: %w", errors.Unwrap(err))
+		return nil, err
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the file: %w", errors.Unwrap(err))
+		return nil, err
 	}
 	if len(content) > maxFile {
-		return nil, fmt.Errorf("the file has more than %d bytes", maxFile)
+		return nil, &os.PathError{Op: "read", Path: path, Err: fmt.Errorf("the file has more than %d bytes", maxFile)}
 	}
 	return content, nil
 }
