@@ -51,6 +51,8 @@ type config struct {
 	files   map[string]string // variable → the file that it was read from
 }
 
+const durationForm = "a duration such as 30s, 5m or 168h"
+
 // readConfig reads the environment. Its error names each bad variable and
 // never holds a value, because the value may be a secret.
 func readConfig() (config, error) {
@@ -58,7 +60,9 @@ func readConfig() (config, error) {
 	if err := envconfig.Process("", &c); err != nil {
 		var pe *envconfig.ParseError
 		if errors.As(err, &pe) {
-			return c, fmt.Errorf("%s: not a valid %s", pe.KeyName, strings.TrimPrefix(pe.TypeName, "time."))
+			return c, fmt.Errorf("%s: must be %s", pe.KeyName, map[string]string{
+				"time.Duration": durationForm, "int": "a whole number such as 1000", "bool": "true or false",
+			}[pe.TypeName])
 		}
 		return c, errors.New("the environment cannot be read")
 	}

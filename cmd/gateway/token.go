@@ -18,15 +18,18 @@ import (
 func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("token", flag.ContinueOnError)
 	user := fs.String("user", "", "the `USER` that the token names, an integer or a text; required")
-	ttl := fs.Duration("ttl", time.Hour, "how long the token is good")
+	ttl := time.Hour
+	fs.Func("ttl", "how long the token is good, a `duration` (default 1h)", func(text string) (err error) {
+		if ttl, err = time.ParseDuration(text); err != nil || ttl <= 0 {
+			return errors.New("must be " + durationForm)
+		}
+		return nil
+	})
 	if _, err := parseFlags(fs, "gateway token --user 5 [--ttl 1h]", args, 0, stdout); err != nil {
 		return err
 	}
 	if *user == "" {
 		return usageError{errors.New("--user: required")}
-	}
-	if *ttl <= 0 {
-		return usageError{errors.New("--ttl: must be positive")}
 	}
 	c, err := readConfig()
 	if err == nil {
@@ -40,7 +43,7 @@ func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	now := time.Now()
 	claims := map[string]any{
-		"token_type": "access", "iat": now.Unix(), "exp": now.Add(*ttl).Unix(), c.JWTUserClaim: *user,
+		"token_type": "access", "iat": now.Unix(), "exp": now.Add(ttl).Unix(), c.JWTUserClaim: *user,
 	}
 	if n, err := strconv.ParseInt(*user, 10, 64); err == nil {
 		claims[c.JWTUserClaim] = n
@@ -56,7 +59,7 @@ func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("mint: %w", err)
 	}
 	// Beside the token, so that $(gateway token …) is the token alone.
-	fmt.Fprintf(stderr, "%s is %s, until %s\n", c.JWTUserClaim, *user, now.Add(*ttl).UTC().Format(time.RFC3339))
+	fmt.Fprintf(stderr, "%s is %s, until %s\n", c.JWTUserClaim, *user, now.Add(ttl).UTC().Format(time.RFC3339))
 	_, err = fmt.Fprintln(stdout, text)
 	return err
 }
