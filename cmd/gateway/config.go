@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 
@@ -66,15 +67,42 @@ func readConfig() (config, error) {
 		}
 		return c, errors.New("the environment cannot be read")
 	}
-	for name, value := range map[string]*string{
-		"DATABASE_URL": &c.DatabaseURL, "GATEWAY_LISTEN_DATABASE_URL": &c.ListenDatabaseURL,
-		"GATEWAY_JWT_SECRET": &c.JWTSecret, "GATEWAY_JWKS_URL": &c.JWKSURL,
-	} {
+	for name, value := range c.fromFiles() {
 		if err := c.fromFile(name, value); err != nil {
 			return c, err
 		}
 	}
 	return c, nil
+}
+
+// fromFiles are the variables that may come from a file.
+func (c *config) fromFiles() map[string]*string {
+	return map[string]*string{
+		"DATABASE_URL": &c.DatabaseURL, "GATEWAY_LISTEN_DATABASE_URL": &c.ListenDatabaseURL,
+		"GATEWAY_JWT_SECRET": &c.JWTSecret, "GATEWAY_JWKS_URL": &c.JWKSURL,
+	}
+}
+
+// unknownVariables names what is set as if it were ours and is not read: a
+// misspelt name would leave the default standing without a word.
+func (c *config) unknownVariables() (unknown []string) {
+	known := map[string]bool{}
+	for i := range reflect.TypeFor[config]().NumField() {
+		known[reflect.TypeFor[config]().Field(i).Tag.Get("envconfig")] = true
+	}
+	for name := range c.fromFiles() {
+		known[name+"_FILE"] = true
+	}
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		// Kubernetes sets these beside a Service named gateway
+		// (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+		theirs := name == "GATEWAY_PORT" || strings.HasPrefix(name, "GATEWAY_PORT_") || strings.HasPrefix(name, "GATEWAY_SERVICE_")
+		if strings.HasPrefix(name, "GATEWAY_") && !known[name] && !theirs {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
 }
 
 // fromFile takes a variable from the file that NAME_FILE names.

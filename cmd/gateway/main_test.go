@@ -464,6 +464,30 @@ func TestBadFormsAreExplained(t *testing.T) {
 	}
 }
 
+// A misspelt variable must not leave the default standing without a word; what
+// others set, and what is ours, must not be warned of.
+func TestUnknownVariables(t *testing.T) {
+	environment(t, "postgres://postgres@127.0.0.1:1/x")
+	for _, name := range []string{"GATEWAY_PINGINTERVAL", "GATEWAY_ADDR_FILE", "GATEWAY_JWKS_URL_FILE", "GATEWAY_PORT_80_TCP", "GATEWAY_SERVICE_HOST", "MY_GATEWAY_X"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("GATEWAY_LOG_FORMAT", "text")
+	t.Setenv("GATEWAY_PINGINTERVAL", "hush")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stderr bytes.Buffer
+	run(ctx, nil, io.Discard, &stderr)
+	text := stderr.String()
+	for _, name := range []string{"GATEWAY_PINGINTERVAL", "GATEWAY_ADDR_FILE"} {
+		if strings.Count(text, `msg="unknown variable" variable=`+name+"\n") != 1 {
+			t.Errorf("%s is not told of once", name)
+		}
+	}
+	if strings.Count(text, "unknown variable") != 2 || strings.Contains(text, "hush") {
+		t.Errorf("it says %s", text)
+	}
+}
+
 // A file that cannot be read must be named, in one line; what was given for a
 // secret's file may be the secret, and what was given for a key's the key.
 func TestUnreadableFiles(t *testing.T) {

@@ -41,12 +41,15 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return usageError{err}
 	}
 	logger := newLogger(c, stderr)
-	warnOpenFiles(c, logger)
 	s, err := assemble(ctx, c, logger)
 	if err != nil {
 		return err
 	}
 	defer s.store.Close()
+	warnOpenFiles(c, logger)
+	for _, name := range c.unknownVariables() {
+		logger.Warn("unknown variable", "variable", name)
+	}
 	return s.run(ctx)
 }
 
