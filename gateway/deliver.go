@@ -132,7 +132,7 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 	for _, e := range batch.Entries {
 		switch {
 		case e.Disconnect != "":
-			h.config.Logger.Info("streams revoked", slog.Int("streams", len(h.users[e.UserKey])))
+			h.config.Logger.Info("streams revoked", slog.Int("streams", len(h.users[e.UserKey])), slog.String("reason", e.Disconnect))
 			revoked = append(revoked, h.users[e.UserKey]...)
 		case e.UserKey == "":
 			h.config.Logger.Warn("notification without a recipient", "item_id", e.ItemID)

@@ -72,7 +72,7 @@ func TestOutputHoldsNoSecret(t *testing.T) {
 		"malformed token": "malformed-token!of-the-test", "opaque token": "opaque-token-of-the-test",
 	}
 	hush := secrets{
-		"secret": testSecret, "other secret": otherSecret, "password": password, "title": title, "disconnect reason": reason,
+		"secret": testSecret, "other secret": otherSecret, "password": password, "title": title,
 		"connection string": withPassword.String(), "subject": "nobody-of-the-test",
 	}
 	for name, token := range tokens {
@@ -195,6 +195,10 @@ func TestOutputHoldsNoSecret(t *testing.T) {
 		if found := hush.find(text); len(found) > 0 {
 			t.Errorf("%s show: %s", where, strings.Join(found, ", "))
 		}
+	}
+	// What the operator gave as the reason of a disconnect is for the operator.
+	if !strings.Contains(log.String(), `"reason":"`+reason+`"`) || strings.Contains(given.String(), reason) {
+		t.Error("the reason of a disconnect is not in the log, or is in an answer")
 	}
 	// The check itself: what was done is in there, and each secret would be found.
 	for text, want := range map[string]string{given.String(): `"code":"invalid_token"`, log.String(): "goroutine "} {
