@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}()
 	p := newPage(s)
 	base := "http://" + listener.Addr().String()
-	say("\nThe demo is at %s/ (Ctrl-C ends it and leaves nothing behind)\n", base)
+	say("\nThe demo is at %s/ (Ctrl-C ends it and takes everything away)\n", base)
 	if token, err := p.token(people[0]); err == nil {
 		say("The same stream in a terminal:\n  curl -N '%s/api/notifications/stream/?token=%s'\n", base, token)
 	}

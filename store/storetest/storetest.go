@@ -48,7 +48,7 @@ func Main(m *testing.M) int {
 }
 
 // Server returns the server of this test binary. Without a Postgres the test
-// is skipped, or fails where CI is true.
+// is skipped, or fails where one is required, see throwaway.Required.
 func Server(tb testing.TB) *throwaway.Server {
 	tb.Helper()
 	shared.Lock()
@@ -59,7 +59,7 @@ func Server(tb testing.TB) *throwaway.Server {
 		})
 	}
 	if shared.err != nil {
-		if os.Getenv("CI") == "true" {
+		if throwaway.Required() {
 			tb.Fatal(shared.err)
 		}
 		tb.Skip(shared.err)

@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Server is a running Postgres. Whoever started it stops it.
@@ -55,13 +56,19 @@ func Start(ctx context.Context, logf func(format string, args ...any)) (*Server,
 		}
 		passed = append(passed, way.name+": "+err.Error())
 		if !errors.Is(err, errNotHere) {
-			logf("Postgres: %s: %v", way.name, err)
+			logf("Postgres: passed over: %s: %v", way.name, err)
 		}
 	}
 	if len(passed) == 0 {
 		return nil, fmt.Errorf("NOTIFICATION_GATEWAY_POSTGRES=%s: must be url, container, local or download", only)
 	}
 	return nil, fmt.Errorf("no Postgres: set DATABASE_URL, start Docker, or install the package postgresql (%s)", strings.Join(passed, "; "))
+}
+
+// Required reports whether a test fails, rather than is skipped, that gets no
+// server: in CI, and where one way to it was asked for.
+func Required() bool {
+	return os.Getenv("CI") == "true" || os.Getenv("NOTIFICATION_GATEWAY_POSTGRES") != ""
 }
 
 // Stop ends the server and removes its files; a server that DATABASE_URL names
@@ -117,9 +124,20 @@ func given(ctx context.Context) (*Server, error) {
 	if address == "" {
 		return nil, fmt.Errorf("DATABASE_URL is not set: %w", errNotHere)
 	}
-	s := &Server{URL: address, Source: "the server that DATABASE_URL names"}
-	if err := s.exec(ctx, "SELECT 1"); err != nil {
-		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	c, err := pgx.ParseConfig(address)
+	if err != nil {
+		return nil, errors.New("DATABASE_URL cannot be parsed") // the reason may show it
+	}
+	where := fmt.Sprintf("%s, port %d", c.Host, c.Port)
+	s := &Server{URL: address, Source: "YOUR OWN SERVER, because DATABASE_URL is set (" + where +
+		"): databases are made there and dropped again; the role notification_gateway_owner stays"}
+	err = s.exec(ctx, "SELECT 1")
+	var refused *pgconn.ConnectError
+	if errors.As(err, &refused) { // whose text shows user and database, and has a line for each try
+		err = errors.New(lastLine([]byte(refused.Unwrap().Error())))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL (%s): %w", where, err)
 	}
 	return s, nil
 }
