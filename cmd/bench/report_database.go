@@ -124,9 +124,9 @@ func (r *runner) ask(ctx context.Context, found *results, s *site, w *writer, wh
 	if want := int64(rows); loaded {
 		// A row that commits between a poll and the load that goes with it is read twice.
 		most := want + want/50
-		found.check("  full rows loaded", fmt.Sprintf("%d for %d", full, want), "", fmt.Sprintf("≤ %d", most), full >= want && full <= most)
+		found.expect("  full rows loaded", fmt.Sprintf("%d for %d", full, want), fmt.Sprintf("≤ %d", most), full >= want && full <= most)
 	} else {
-		found.check("  full rows loaded", fmt.Sprintf("%d for %d", full, want), "", "0", full == 0)
+		found.expect("  full rows loaded", fmt.Sprintf("%d for %d", full, want), "0", full == 0)
 	}
 	return nil
 }

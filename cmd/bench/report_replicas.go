@@ -69,7 +69,7 @@ func (r *runner) replicas(ctx context.Context, found *results) error {
 		share := percent(got.cpu, got.took)
 		found.add(fmt.Sprintf("%d replicas, %d rows/s: CPU of their backends", n, rate),
 			fmt.Sprintf("%.1f %% of a core, %.2f %% each; %.0f polls/s", share, share/float64(n), float64(got.polls)/got.took.Seconds()), "")
-		found.check("  rows that each replica got, in all", fmt.Sprint(len(got.lags)), "", fmt.Sprint(n*rows), got.exact)
+		found.expect("  rows that each replica got, in all", fmt.Sprint(len(got.lags)), fmt.Sprint(n*rows), got.exact)
 		found.add("  captured → at the replica, median / p99", got.lags.String(), "")
 		found.add(fmt.Sprintf("  %d writers as fast as they can", writers), fmt.Sprintf("%.0f rows/s, %.2f × of one replica", got.free, got.free/alone), "")
 		if n == 20 {

@@ -5,6 +5,20 @@ import (
 	"testing"
 )
 
+// A tenth of the streams for a tenth of the time cannot meet what the whole
+// should; that nothing is lost holds at any scale.
+func TestQuickReportJudgesNoTarget(t *testing.T) {
+	r := results{quick: true}
+	r.check("memory", "9 KB", "", "≤ 3 KB", false)
+	r.expect("rows", "1", "2", false)
+	if l := r.Lines[0]; l.Met != nil || l.Target != "≤ 3 KB at scale 1" {
+		t.Errorf("%+v", l)
+	}
+	if l := r.Lines[1]; l.Met == nil || *l.Met {
+		t.Errorf("%+v", l)
+	}
+}
+
 // A wrong exponent would call a quadratic cost linear.
 func TestExponent(t *testing.T) {
 	x := []float64{1000, 5000, 10_000, 18_000}
