@@ -59,7 +59,7 @@ type counts struct {
 	Ended   int64 // by the server
 	Events  tally
 	Bytes   int64
-	Why     string  `json:",omitempty"` // the first refusal or failure
+	Why     string  `json:",omitempty"` // the first refusal, failure or end
 	Pings   []int32 `json:",omitempty"` // by the slot of time in which they came; only when asked for
 }
 
@@ -110,7 +110,7 @@ func (c *counts) broken() error {
 	case c.Refused+c.Failed > 0:
 		return fmt.Errorf("%d streams refused, %d failed; the first: %s", c.Refused, c.Failed, c.Why)
 	case c.Ended > 0:
-		return fmt.Errorf("%d streams were ended by the server", c.Ended)
+		return fmt.Errorf("%d streams were ended by the server; the first: %s", c.Ended, c.Why)
 	}
 	return nil
 }

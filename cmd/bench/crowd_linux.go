@@ -192,8 +192,8 @@ func (c *crowd) fail(i int, counter *int64, why string) {
 // ended counts a connection that the server closed; before its answer that is
 // a failure.
 func (c *crowd) ended(i int, why string) {
-	if c.streams[i].state == crowdStreaming {
-		c.fail(i, &c.counts.Ended, why)
+	if s := &c.streams[i]; s.state == crowdStreaming {
+		c.fail(i, &c.counts.Ended, s.scanner.why(why))
 		return
 	}
 	c.fail(i, &c.counts.Failed, "before an answer: "+why)

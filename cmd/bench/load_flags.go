@@ -49,7 +49,7 @@ func parseLoad(args []string, stdout io.Writer) (p loadPlan, err error) {
 	fs.IntVar(&p.storm, "storm", 0, "`number` of streams that are cut at half-time and come back with their last event ID")
 	fs.IntVar(&p.inFlight, "in-flight", inFlight, "`number` of connections that wait for their answer at once")
 	fs.DurationVar(&p.duration, "duration", 30*time.Second, "how long to listen once all streams are open")
-	fs.StringVar(&p.database, "database-url", "", "the CRM's Postgres: insert rows there, and a probe of the latency each tenth of a second")
+	fs.StringVar(&p.database, "database-url", "", "the CRM's Postgres: insert rows there, which stay, for the users, and each tenth of a second one for the user after them, a probe of the latency; all must exist")
 	fs.StringVar(&p.insert, "insert", insertSQL, "`statement` that inserts: $1 first user, $2 users, $3 bytes of filling, $4 rows")
 	fs.Float64Var(&p.rate, "rate", 100, "rows a second")
 	fs.IntVar(&p.burst, "burst", 0, "rows in one transaction; default: what makes 100 a second")

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
@@ -97,6 +99,46 @@ func TestLoadFails(t *testing.T) {
 				t.Errorf("status %d: %s", code, &log)
 			}
 		})
+	}
+}
+
+// A user that is missing must be named at once, and nothing that was not
+// checked may be called good: not after half a minute, below a mark and figures
+// that mean nothing.
+func TestLoadStopsAtTheFirstError(t *testing.T) {
+	s := openSite(t)
+	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
+	for what, first := range map[string]int{"a user": crmUsers + 1, "the probe's user": crmUsers} {
+		var out, log bytes.Buffer
+		began := time.Now()
+		code := run(t.Context(), []string{
+			"load", "--url", s.target().url.String(), "--database-url", s.dbURL, "--streams", "2", "--users", "1",
+			"--first-user", strconv.Itoa(first), "--duration", "30s",
+		}, &out, &log)
+		if code != 1 || strings.Count(log.String(), "Key (user_id)=(") != 1 || strings.Contains(log.String(), "canceled") {
+			t.Errorf("%s is missing: status %d: %s", what, code, &log)
+		}
+		if text := out.String(); time.Since(began) > 15*time.Second || strings.Contains(text, "✔") || strings.Contains(text, "CPU") || !strings.Contains(text, "2 open") {
+			t.Errorf("%s is missing: after %s:\n%s", what, time.Since(began), text)
+		}
+	}
+}
+
+// That the server ended streams says nothing without why.
+func TestLoadSaysWhyStreamsEnded(t *testing.T) {
+	b := openBench(t)
+	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
+	cert, key, err := certificate(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for scheme, env := range map[string][]string{"http": nil, "https": {"GATEWAY_TLS_CERT=" + cert, "GATEWAY_TLS_KEY=" + key}} {
+		s := openSiteOf(t, b, append(env, "GATEWAY_MAX_STREAMS_PER_USER=1")...)
+		var out, log bytes.Buffer
+		code := run(t.Context(), []string{"load", "--insecure", "--url", scheme + "://" + s.Public + streamPath, "--streams", "2", "--users", "1", "--duration", "5s"}, &out, &log)
+		if code != 1 || !strings.Contains(log.String(), "with the error event replaced") {
+			t.Errorf("%s: status %d: %s", scheme, code, &log)
+		}
 	}
 }
 

@@ -142,7 +142,7 @@ func (r *readers) start(i int) {
 		}
 		s.open = false
 		if r.counts.Why == "" {
-			r.counts.Why = err.Error()
+			r.counts.Why = s.scanner.why(err.Error())
 		}
 	})
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -29,8 +31,8 @@ const (
 type tally [kinds]int64
 
 // scanner counts the events in the bytes of one HTTP/1.1 response, wherever
-// they are cut. It looks only at what it counts: data is skipped unread. Lines
-// end with LF or CRLF; a lone CR, which the standard also allows, is no end.
+// they are cut. It looks only at what it counts: data is skipped unread, but for
+// an error's. Lines end with LF or CRLF; a lone CR, which the standard also allows, is no end.
 type scanner struct {
 	counted string // the event type that is a notification
 
@@ -46,6 +48,7 @@ type scanner struct {
 	hasData bool   // the event has data
 	kind    kind   // of the event
 	id      []byte // last event ID
+	code    string // of the last error event
 }
 
 // feed reads the next bytes of the response.
@@ -143,7 +146,7 @@ func (s *scanner) body(b []byte, t *tally) error {
 		if end >= 0 {
 			part = b[:end]
 		}
-		if !s.inData && len(s.line) == 0 && len(part) > 0 && part[0] == 'd' {
+		if !s.inData && len(s.line) == 0 && len(part) > 0 && part[0] == 'd' && s.kind != kindError {
 			s.inData = true // no other field begins so
 		}
 		switch {
@@ -187,7 +190,20 @@ func (s *scanner) field(line []byte, t *tally) {
 		s.kind = s.named(value)
 	case "id":
 		s.id = append(s.id[:0], value...)
+	case "data": // an error's
+		s.hasData = true
+		var failure struct{ Code string }
+		_ = json.Unmarshal(value, &failure) // another server's may be any text
+		s.code = cmp.Or(failure.Code, fmt.Sprintf("%.100q", value))
 	}
+}
+
+// why adds to the reason for a stream's end the error event that told of it.
+func (s *scanner) why(reason string) string {
+	if s.code == "" {
+		return reason
+	}
+	return reason + " with the error event " + s.code
 }
 
 func (s *scanner) named(name []byte) kind {

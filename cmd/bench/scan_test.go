@@ -54,6 +54,29 @@ func TestScanner(t *testing.T) {
 	}
 }
 
+// Why a server ended a stream stands in its error event alone.
+func TestScannerKeepsTheErrorsCode(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+	for response, want := range map[string]string{
+		head + "event: error\ndata: {\"code\":\"replaced\",\"message\":\"x\"}\n\n":                     "replaced",
+		head + "event: error\ndata: too many\n\n":                                                      `"too many"`,
+		head + "event: error\n\nevent: notification\ndata: {\"code\":\"x\"}\n\ndata: {\"code\":1}\n\n": "",
+	} {
+		for cut := range len(response) {
+			s := scanner{counted: "notification"}
+			var got tally
+			for _, part := range []string{response[:cut], response[cut:]} {
+				if err := s.feed([]byte(part), &got); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if s.code != want || (want != "") != (got[kindError] == 1) {
+				t.Fatalf("%q cut at %d: code %q, %v", response, cut, s.code, got)
+			}
+		}
+	}
+}
+
 // What is no event stream must end the run with a word, not be counted as
 // silence.
 func TestScannerRefuses(t *testing.T) {

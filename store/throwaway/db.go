@@ -2,8 +2,10 @@ package throwaway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -19,7 +21,8 @@ func Open(ctx context.Context, url string) (*DB, error) {
 	return &DB{pool}, nil
 }
 
-// Exec runs statements; without arguments there may be several.
+// Exec runs statements; without arguments there may be several. Its error has
+// Postgres's DETAIL, which names what a constraint missed.
 func (db *DB) Exec(ctx context.Context, statement string, args ...any) error {
 	if len(args) == 0 {
 		conn, err := db.pool.Acquire(ctx)
@@ -28,9 +31,17 @@ func (db *DB) Exec(ctx context.Context, statement string, args ...any) error {
 		}
 		defer conn.Release()
 		_, err = conn.Conn().PgConn().Exec(ctx, statement).ReadAll()
-		return err
+		return withDetail(err)
 	}
 	_, err := db.pool.Exec(ctx, statement, args...)
+	return withDetail(err)
+}
+
+func withDetail(err error) error {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Detail != "" {
+		return fmt.Errorf("%w: %s", err, refused.Detail)
+	}
 	return err
 }
 
