@@ -130,9 +130,12 @@ func (r *lossRun) awaitClients(ctx context.Context) error {
 	defer deadline.Stop()
 	for {
 		ready := 0
+		var missing *client // one of those that are not
 		for _, c := range r.clients {
 			if c.counted().Ready {
 				ready++
+			} else {
+				missing = c
 			}
 		}
 		if ready == len(r.clients) {
@@ -141,7 +144,7 @@ func (r *lossRun) awaitClients(ctx context.Context) error {
 		select {
 		case <-r.changed:
 		case <-deadline.C:
-			return fmt.Errorf("only %d of %d clients could connect and were given an id", ready, len(r.clients))
+			return fmt.Errorf("only %d of %d clients could connect and were given an id; %s: %v", ready, len(r.clients), missing.name, missing.lastError())
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -205,7 +208,7 @@ func (r *lossRun) settle(ctx context.Context, table []workload.Row) error {
 }
 
 // terminate ends server sessions, the gateways' and our own, again and again.
-// Only a Postgres that forbids it is an error.
+// Only a Postgres that forbids it is an error. ctx has a deadline.
 func (r *lossRun) terminate(ctx context.Context) error {
 	for tick := time.NewTicker(r.options.terminate); ; {
 		select {
@@ -219,7 +222,8 @@ func (r *lossRun) terminate(ctx context.Context) error {
 		if errors.Is(err, workload.ErrForbidden) {
 			return fmt.Errorf("--terminate-backends: %w", err)
 		}
-		if err != nil && ctx.Err() == nil {
+		// A dial notices the deadline a moment before ctx has ended.
+		if end, _ := ctx.Deadline(); err != nil && ctx.Err() == nil && time.Now().Before(end) {
 			r.log.Info("terminate failed", "err", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +40,7 @@ type client struct {
 	retry       time.Duration // owned by run
 
 	mu       sync.Mutex
+	why      error              // why the last stream ended, or was none; guarded by mu
 	tally    clientCounts       // guarded by mu
 	received map[int64]receipt  // by number; guarded by mu
 	waiting  map[int64]struct{} // what is expected and has not come; nil until expect; guarded by mu
@@ -60,6 +63,9 @@ type receipt struct {
 	reloaded bool // with the list, after a reset
 }
 
+// errNoID is said of a stream that is open and has brought no id.
+var errNoID = errors.New("its stream has brought no id yet")
+
 // refusedError is an answer that trying again does not change.
 type refusedError struct{ error }
 
@@ -72,6 +78,7 @@ func (c *client) run(ctx context.Context) error {
 		if errors.As(err, &refused) {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
+		c.because(err)
 		wait := min(50*time.Millisecond<<min(failures, 6), backoffMax)
 		failures++
 		if began {
@@ -89,6 +96,17 @@ func (c *client) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// because notes why a stream ended, without the URL, which may hold a token.
+func (c *client) because(err error) {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		err = failed.Err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.why = err
 }
 
 // stream reads one stream until it breaks or it is time to hop. began says
@@ -251,6 +269,12 @@ func (c *client) outstanding() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.waiting)
+}
+
+func (c *client) lastError() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return cmp.Or(c.why, errNoID)
 }
 
 func (c *client) counted() clientCounts {

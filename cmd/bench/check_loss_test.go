@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,9 +18,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
+	"github.com/seed-64e334f9/notification-gateway/store/workload"
 )
 
 // fakeGateway streams the rows of the CRM's table in the order in which it
@@ -279,6 +283,46 @@ func TestCheckLossIsRefused(t *testing.T) {
 		if status != 1 || !strings.Contains(stderr, want) {
 			t.Errorf("status %d: %s, want %q", status, stderr, want)
 		}
+	}
+}
+
+// roundTrip is an http.RoundTripper.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// That clients cannot connect helps nobody without why; a URL may hold a token.
+func TestCheckLossSaysWhyNobodyConnects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := lossOptions{gateways: []string{"http://gateway/?token=hush"}, recipients: []recipient{{user: 5, token: "t"}}, clients: 2}
+		r := newLossRun(o, &workload.Workload{}, slog.New(slog.DiscardHandler))
+		for _, c := range r.clients {
+			c.http = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("no route") })}
+		}
+		_, err := r.run(t.Context())
+		if want := "only 0 of 2 clients could connect and were given an id; client 2 of user 5: no route"; err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	})
+}
+
+// due is a context whose deadline has just come, and which has not noticed.
+type due struct{ context.Context }
+
+func (due) Deadline() (time.Time, bool) { return time.Now(), true }
+
+// The end of the run is no fault of the server's.
+func TestCheckLossEndsWithoutComplaint(t *testing.T) {
+	load, err := workload.New(t.Context(), workload.Config{URL: storetest.CRM(t), Table: "notifications", Users: []int64{5}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	r := newLossRun(lossOptions{terminate: time.Millisecond}, load, slog.New(slog.NewTextHandler(&log, nil)))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := r.terminate(due{ctx}); err != nil || log.Len() > 0 {
+		t.Errorf("%v, %s", err, &log)
 	}
 }
 
