@@ -273,7 +273,7 @@ func TestStartsBeforePostgres(t *testing.T) {
 	}
 }
 
-// Dashboards depend on these names.
+// Dashboards depend on these names, and whoever makes one on the README's table.
 func TestMetricNames(t *testing.T) {
 	environment(t, storetest.CRM(t))
 	g := serveInTest(t)
@@ -284,6 +284,16 @@ func TestMetricNames(t *testing.T) {
 		feed_wakes_total{source= feed_connected feed_reconnects_total replayed_total slow_consumers_total log_rows_pruned_total build_info{`) {
 		if !strings.Contains(body, "\nnotification_gateway_"+name) {
 			t.Errorf("there is no metric %s", name)
+		}
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(body) {
+		rest, ours := strings.CutPrefix(line, "# TYPE notification_gateway_")
+		if name, _, _ := strings.Cut(rest, " "); ours && !strings.Contains(string(readme), "`"+name) {
+			t.Errorf("the README has no metric %s", name)
 		}
 	}
 	for _, name := range []string{"go_goroutines", "process_resident_memory_bytes", "resets_total"} {
