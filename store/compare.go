@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,32 +47,37 @@ func (d doctor) compare(ctx context.Context, id column) (string, error) {
 	if err != nil || len(newest.items) == 0 {
 		return "nothing was captured yet", err
 	}
-	kind := id.sqlType
-	if id.base == "bpchar" {
-		kind = id.base // its other name cuts all but the first character off
-	}
-	rows, err := d.conn.Query(ctx, "SELECT id::text, coalesce(user_key::text, '') FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+kind+"[])", newest.items)
+	found, err := d.recipients(ctx, id, newest.items)
 	if err != nil {
-		return "", fmt.Errorf("look the captured rows up: %w", err)
+		return "", err
 	}
-	same, others, example := 0, 0, ""
-	var item, user string
-	if _, err := pgx.ForEachRow(rows, []any{&item, &user}, func() error {
-		if newest.users[item] == user {
-			same++
-			return nil
+	if len(found) == 0 {
+		return d.unknown(ctx, id, newest)
+	}
+	others, example := 0, ""
+	for item, user := range found {
+		if newest.users[item] != user {
+			others++
+			example = fmt.Sprintf("item %s was captured for %q, the feed has it for %q", item, newest.users[item], user)
 		}
-		others++
-		example = fmt.Sprintf("item %s was captured for %q, the feed has it for %q", item, newest.users[item], user)
-		return nil
-	}); err != nil {
-		return "", fmt.Errorf("look the captured rows up: %w", err)
 	}
-	switch {
-	case others > same:
+	if others > len(found)/2 {
 		return "", fmt.Errorf("%s: so with %d of the newest %d", example, others, len(newest.items))
-	case same > 0:
-		return fmt.Sprintf("the feed has %d of the newest %d captured rows, %d of them for another user by now", same+others, len(newest.items), others), nil
+	}
+	return fmt.Sprintf("the feed has %d of the newest %d captured rows, %d of them for another user by now", len(found), len(newest.items), others), nil
+}
+
+// unknown says why the feed may have none of the captured rows. It is no fault
+// that the CRM deleted them, if the feed does not show that they are there.
+func (d doctor) unknown(ctx context.Context, id column, newest captured) (string, error) {
+	swapped, err := d.recipients(ctx, id, slices.Collect(maps.Values(newest.users)))
+	if err != nil && !isNoValue(err) {
+		return "", err
+	}
+	for item, user := range newest.users {
+		if swapped[user] == item {
+			return "", fmt.Errorf("item %s was captured for %q, the feed has item %[2]s for %[1]q: the columns are swapped", item, user)
+		}
 	}
 	missed, err := d.between(ctx, newest.from, newest.to)
 	if err != nil {
@@ -80,6 +87,24 @@ func (d doctor) compare(ctx context.Context, id column) (string, error) {
 		return "", fmt.Errorf("the feed has none of the newest %d captured rows, but item %s of the same time, which was not captured", len(newest.items), missed)
 	}
 	return fmt.Sprintf("the feed has none of the newest %d captured rows: they were deleted, or it selects other columns", len(newest.items)), nil
+}
+
+// recipients returns the user keys that the feed has for items.
+func (d doctor) recipients(ctx context.Context, id column, items []string) (map[string]string, error) {
+	kind := id.sqlType
+	if id.base == "bpchar" {
+		kind = id.base // its other name cuts all but the first character off
+	}
+	rows, err := d.conn.Query(ctx, "SELECT id::text, coalesce(user_key::text, '') FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+kind+"[])", items)
+	if err != nil {
+		return nil, fmt.Errorf("look the captured rows up: %w", err)
+	}
+	found := map[string]string{}
+	var item, user string
+	if _, err := pgx.ForEachRow(rows, []any{&item, &user}, func() error { found[item] = user; return nil }); err != nil {
+		return nil, fmt.Errorf("look the captured rows up: %w", err)
+	}
+	return found, nil
 }
 
 // captured is a part of the log.

@@ -140,6 +140,12 @@ func TestCheckTellsDeletedRowsFromUnknownOnes(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.sql(alert)
+	expect(false, "the columns are swapped")
+	c.sql("ALTER TABLE alert ADD other uuid DEFAULT gen_random_uuid()")
+	if err := c.attach("for_person", "other"); err != nil {
+		t.Fatal(err)
+	}
+	c.sql(alert)
 	c.sql(alert)
 	expect(false, "which was not captured")
 }
