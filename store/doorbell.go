@@ -29,6 +29,7 @@ import (
 const (
 	bellKey      = 1734440037             // first key of the advisory locks; sql/migrations has it too
 	crowdWindow  = 100 * time.Millisecond // wakes closer than this make the feed look for waiting writers
+	crowdRings   = 100                    // in this time; then a poll for each costs more than it saves, whoever waits
 	awakePace    = 3 * time.Millisecond   // between two polls while rows come
 	awakePaceMax = 50 * time.Millisecond  // and when none have come for long, but sleep cannot be had or is not sound yet
 	calm         = 150 * time.Millisecond // without rows before the feed tries to sleep
@@ -47,6 +48,7 @@ type bell struct {
 	rung     bool          // a notification came since the last poll began
 	lastRung time.Time     // when the last one came
 	busy     bool          // soon after the one before
+	rings    int           // since we last looked for waiting writers
 	looked   time.Time     // when we last looked for waiting writers
 	lastRows time.Time     // when a poll last brought rows
 	tried    time.Time     // when we last tried to sleep
@@ -165,17 +167,20 @@ func (b *bell) saw(now Snapshot) {
 	b.unaware = slices.DeleteFunc(b.unaware, func(xid uint64) bool { return now.Sees(xid) })
 }
 
-// getUp gives the lock up when writers wait for each other because of us.
-func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn) error {
+// getUp gives the lock up when writers wait for each other because of us, or
+// ring all the time.
+func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn, since time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
-	f.bell.looked = time.Now()
-	// What a commit that notifies locks is the object "database 0".
-	var crowded bool
-	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks
-		WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = 0 AND NOT granted)`).Scan(&crowded)
-	if err != nil {
-		return fmt.Errorf("look for waiting writers: %w", err)
+	crowded := f.bell.rings >= crowdRings && since < 2*crowdWindow
+	f.bell.looked, f.bell.rings = time.Now(), 0
+	if !crowded {
+		// What a commit that notifies locks is the object "database 0".
+		err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks
+			WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = 0 AND NOT granted)`).Scan(&crowded)
+		if err != nil {
+			return fmt.Errorf("look for waiting writers: %w", err)
+		}
 	}
 	if !crowded {
 		return nil
@@ -195,7 +200,7 @@ func (f *Feed) wait(ctx context.Context, conn *pgx.Conn, rows int) (wake string,
 	case f.bell.slot == 0:
 		return f.waitAwake(ctx, conn, now)
 	case f.bell.busy && now.Sub(f.bell.looked) >= crowdWindow: // only now: the rows did not wait for it
-		if err := f.getUp(ctx, conn); err != nil {
+		if err := f.getUp(ctx, conn, now.Sub(f.bell.looked)); err != nil {
 			return "", err
 		}
 		if f.bell.slot == 0 {
@@ -226,6 +231,7 @@ func (f *Feed) waitAsleep(ctx context.Context, conn *pgx.Conn) (string, error) {
 	}
 	now := time.Now()
 	f.bell.busy = now.Sub(f.bell.lastRung) < crowdWindow
+	f.bell.rings++
 	f.bell.lastRung = now
 	return wakeNotify, nil
 }

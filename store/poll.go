@@ -20,19 +20,18 @@ import (
 // rows not seen before are two index ranges: transactions that had not begun
 // ($1 = xmax) and those that were running ($2 = xip). Of transaction $3, rows up
 // to position $4 have been handed over already. Each range gives at most $5
-// rows, the first in order: that of the column log.xid, because a bare xid would
-// be the output column, a text, in which 1000 comes before 999.
+// rows, the first in order.
 const (
-	pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), '', 'notification_gateway.log'::regclass::oid::bigint, '', '', ''
-UNION ALL (` + pollColumns + `xid >= $1::text::xid8 ORDER BY log.xid, log.position LIMIT $5)
-UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY log.xid, log.position LIMIT $5)`
-	pollColumns = `SELECT '', inserted_at, xid::text, position, user_key, item_id, coalesce(disconnect, '')
+	pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), '0'::xid8, 'notification_gateway.log'::regclass::oid::bigint, '', '', ''
+UNION ALL (` + pollColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
+UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)`
+	pollColumns = `SELECT '', inserted_at, xid, position, user_key, item_id, coalesce(disconnect, '')
   FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
 	// pollGuardSQL follows in a new incarnation of the server, when transaction
 	// IDs alone prove nothing: rows younger than $6 come again. Transactions
 	// below $7 had ended by then, so that not the whole log must be looked at.
 	pollGuardSQL = `
-UNION ALL (` + pollColumns + `xid >= $7::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY log.xid, log.position LIMIT $5)`
+UNION ALL (` + pollColumns + `xid >= $7::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY xid, position LIMIT $5)`
 )
 
 // errMadeAnew ends a connection, so that the next one asks which installation
@@ -165,7 +164,7 @@ type found struct {
 func readFound(result *pgconn.ResultReader) (out found, err error) {
 	for result.NextRow() {
 		raw := result.Values() // good until NextRow
-		if len(raw) != 7 || len(raw[1]) != 8 || len(raw[3]) != 8 {
+		if len(raw) != 7 || len(raw[1]) != 8 || len(raw[2]) != 8 || len(raw[3]) != 8 {
 			return out, errors.New("a row of another form")
 		}
 		at := time.UnixMicro(epoch + int64(binary.BigEndian.Uint64(raw[1]))).UTC()
@@ -177,11 +176,10 @@ func readFound(result *pgconn.ResultReader) (out found, err error) {
 			out.at, out.table = at, number
 			continue
 		}
-		e := Entry{Position: number, InsertedAt: at, UserKey: string(raw[4]), ItemID: string(raw[5]), Disconnect: string(raw[6])}
-		if e.XID, err = strconv.ParseUint(string(raw[2]), 10, 64); err != nil {
-			return out, fmt.Errorf("transaction ID: %w", err)
-		}
-		out.entries = append(out.entries, e)
+		out.entries = append(out.entries, Entry{
+			XID: binary.BigEndian.Uint64(raw[2]), Position: number, InsertedAt: at,
+			UserKey: string(raw[4]), ItemID: string(raw[5]), Disconnect: string(raw[6]),
+		})
 	}
 	_, err = result.Close()
 	return out, err
