@@ -178,5 +178,5 @@ func (d doctor) clock(ctx context.Context) (string, error) {
 	if skew > clockSkew {
 		return "", fmt.Errorf("the server's clock differs by %v", skew.Round(time.Millisecond))
 	}
-	return fmt.Sprintf("differs by %v", skew.Round(time.Millisecond)), nil
+	return fmt.Sprintf("differs by %v", skew.Round(time.Microsecond)), nil
 }

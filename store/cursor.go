@@ -113,7 +113,7 @@ func (c Cursor) inside(place Place, since Cursor) Cursor {
 // them may have been pruned when d is the retention.
 func (c Cursor) Older(o Cursor, d time.Duration) bool { return c.at.Sub(o.at) > d }
 
-// String returns the cursor as unpadded base64url (RFC 4648 section 5): 39
+// String returns the cursor as unpadded base64url (RFC 4648 section 5): some 36
 // characters with nothing in flight, about 1,400 at the most. One without a
 // place is written as it was before there were places, so that replicas of both
 // kinds understand it.

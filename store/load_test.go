@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-64e334f9/notification-gateway/sql"
 	"github.com/seed-64e334f9/notification-gateway/store"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
@@ -279,6 +280,38 @@ func TestMigrateIsIdempotent(t *testing.T) {
 	c.sql("UPDATE notification_gateway.migration SET version = 999 WHERE version = 1")
 	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{}); err == nil {
 		t.Error("objects of a newer gateway were accepted")
+	}
+}
+
+// An installation from before the bell had a sequence, with a gateway that
+// sleeps there: nobody must become deaf to what is inserted, or lack a right.
+func TestMigrateUpgrades(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.CRM(t)}
+	c.conn = c.connect()
+	c.sql("DROP SCHEMA notification_gateway CASCADE")
+	first, err := sql.Migrations.ReadFile("migrations/0001_objects.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	role := fmt.Sprintf("old_%d", time.Now().UnixNano())
+	c.sql("BEGIN; %s; INSERT INTO notification_gateway.migration VALUES (1, 'objects'); COMMIT", first)
+	c.sql("CREATE ROLE %[1]s; GRANT SELECT ON notification_gateway.log TO %[1]s", role)
+	defer c.sql("DROP OWNED BY %[1]s; DROP ROLE %[1]s", role)
+	c.on(c.connect(), "SELECT notification_gateway.sleep()") // as an old gateway does
+	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
+		t.Fatal(err)
+	}
+	var granted bool
+	if err := c.conn.QueryRow(t.Context(), "SELECT has_function_privilege($1, 'notification_gateway.mind()', 'EXECUTE')", role).Scan(&granted); err != nil || !granted {
+		t.Errorf("the role may mind: %v, %v", granted, err)
+	}
+	if err := store.Attach(t.Context(), c.url, store.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}); err != nil {
+		t.Fatal(err)
+	}
+	heard := c.listen()
+	if c.sql("%s", insert(5, "upgraded")); !heard() {
+		t.Error("nobody rang for a gateway that slept before the upgrade")
 	}
 }
 

@@ -15,9 +15,9 @@ import (
 // all of it on the stream that is open, once and in order; whoever does not read
 // must be told.
 func TestBurst(t *testing.T) {
-	t.Setenv("GATEWAY_STREAM_BUFFER", "16384")
 	url := storetest.CRM(t)
 	environment(t, url)
+	t.Setenv("GATEWAY_STREAM_BUFFER", "16384")
 	db := open(t, url)
 	g := serveInTest(t)
 	g.readyz(t, 200)

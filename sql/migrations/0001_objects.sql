@@ -57,11 +57,6 @@ CREATE TABLE notification_gateway.horizon (
   oldest xid8 NOT NULL DEFAULT pg_snapshot_xmin(pg_current_snapshot())
 );
 
--- 1 while a gateway may be asleep, else 0. A sequence, because what one session
--- sets in it the others see at once, and not when it commits.
-CREATE SEQUENCE notification_gateway.bell MINVALUE 0 START 0;
-SELECT setval('notification_gateway.bell', 0);
-
 -- The trigger function: a log row for each notification, and a ring of the
 -- bell when somebody sleeps. Arguments: recipient column, ID column, and their
 -- attribute numbers, which find the columns again when the CRM renamed them; a
@@ -74,31 +69,23 @@ SELECT setval('notification_gateway.bell', 0);
 -- (Postgres folds equal notifications into one); a commit that notifies waits
 -- for every other such commit, which is why it is not done always.
 --
--- The eight locks cost as much as the log row does, so they are looked at only
--- while the sequence says 1. A transaction that has read 0 holds nothing: it is
--- for the gateway that lies down after that to wait for its end. It can, because
--- by then the log row has given the transaction an ID, by which snapshots know
--- it: the row must be inserted before the sequence is read.
---
 -- search_path is not set, because that costs each row more than the rest of
 -- the call; so every name and operator below says its schema.
 CREATE FUNCTION notification_gateway.capture() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
-  usual pg_catalog.bool;
   user_key pg_catalog.text;
   item_id pg_catalog.text;
   r pg_catalog.jsonb;
 BEGIN
   IF TG_NARGS OPERATOR(pg_catalog.=) 5 THEN
-    BEGIN
-      usual := NEW.user_id IS NOT NULL AND NEW.id IS NOT NULL;
+    BEGIN -- without the cost of the row as JSON
+      user_key := NEW.user_id;
+      item_id := NEW.id;
     EXCEPTION WHEN OTHERS THEN -- renamed or retyped since this session began
-      usual := false;
+      user_key := NULL;
     END;
   END IF;
-  IF usual THEN -- without the cost of the row as JSON
-    INSERT INTO notification_gateway.log (user_key, item_id) VALUES (NEW.user_id, NEW.id);
-  ELSE
+  IF user_key IS NULL OR item_id IS NULL THEN
     r := pg_catalog.to_jsonb(NEW);
     user_key := pg_catalog.rtrim(r OPERATOR(pg_catalog.->>) TG_ARGV[0], ' '); -- char(n) is padded here, and nowhere else
     item_id := pg_catalog.rtrim(r OPERATOR(pg_catalog.->>) TG_ARGV[1], ' ');
@@ -110,13 +97,8 @@ BEGIN
         INTO user_key, item_id
         FROM (SELECT coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID) AS oid) t;
     END IF;
-    INSERT INTO notification_gateway.log (user_key, item_id) VALUES (coalesce(user_key, ''), coalesce(item_id, ''));
   END IF;
-  IF pg_catalog.pg_sequence_last_value('notification_gateway.bell') OPERATOR(pg_catalog.=) 0
-    AND pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.<>) 'off'
-  THEN
-    RETURN NULL; -- the usual end: one expression, because each costs
-  END IF;
+  INSERT INTO notification_gateway.log (user_key, item_id) VALUES (coalesce(user_key, ''), coalesce(item_id, ''));
   -- What was delivered must not be erased by a crash.
   IF pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN
     PERFORM pg_catalog.set_config('synchronous_commit', 'local', true);
@@ -170,30 +152,16 @@ BEGIN
   SELECT md5(i.id::text || pg_postmaster_start_time()::text) INTO incarnation FROM notification_gateway.incarnation i;
 END $$;
 
--- The gateway's side of the bell. mind() makes writers look at the locks; sleep()
--- does as well and takes one of the eight, if it can, and says which; wake()
--- gives it up, and spares writers the locks when nobody else holds one. Whoever
--- has slept must poll once after sleep(), and again as long as a transaction
--- runs that ran at that poll; else it may wait to be rung.
-CREATE FUNCTION notification_gateway.mind() RETURNS void LANGUAGE sql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT pg_advisory_xact_lock(1734440037, 102);
-  SELECT setval('notification_gateway.bell', 1);
-$$;
-
+-- The gateway's side of the bell: takes one of the eight locks, if it can, and
+-- says which. Whoever has slept must poll once after this, then may wait.
 CREATE FUNCTION notification_gateway.sleep() RETURNS integer LANGUAGE sql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT notification_gateway.mind();
   SELECT slot FROM generate_series(1, 8) slot WHERE pg_try_advisory_lock(1734440037, slot) LIMIT 1
 $$;
 
-CREATE FUNCTION notification_gateway.wake(slot integer) RETURNS void LANGUAGE sql
+CREATE FUNCTION notification_gateway.wake(slot integer) RETURNS boolean LANGUAGE sql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT pg_advisory_xact_lock(1734440037, 102);
-  SELECT pg_advisory_unlock(1734440037, slot) WHERE slot > 0;
-  SELECT setval('notification_gateway.bell', 0) WHERE NOT EXISTS (
-    SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1734440037 AND objid BETWEEN 1 AND 8 AND mode = 'ExclusiveLock'
-      AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()));
+  SELECT pg_advisory_unlock(1734440037, slot)
 $$;
 
 -- Removes up to batch log rows of transactions that had ended before keep
