@@ -27,7 +27,6 @@ import (
 // and until the last such transaction has ended the feed goes on polling, as
 // well as being rung by those that came later.
 const (
-	bellKey      = 1734440037             // first key of the advisory locks; sql/migrations has it too
 	crowdWindow  = 100 * time.Millisecond // wakes closer than this make the feed look for waiting writers
 	crowdRings   = 100                    // in this time; then a poll for each costs more than it saves, whoever waits
 	awakePace    = 3 * time.Millisecond   // between two polls while rows come

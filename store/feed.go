@@ -36,13 +36,14 @@ const (
 type Feed struct {
 	store    *Store
 	config   *pgx.ConnConfig
-	bell     bell          // owned by Run's goroutine
-	position Cursor        // after the last batch that was handed over; owned by Run's goroutine
-	table    int64         // the log's OID on this connection, 0 before its first poll; owned by Run's goroutine
-	highest  uint64        // highest committed xid seen in the log; owned by Run's goroutine
-	limit    int           // rows of one poll at the most; owned by Run's goroutine
-	patience time.Duration // for one answer; owned by Run's goroutine
-	marks    marks         // where the position was; owned by Run's goroutine
+	bell     bell                         // owned by Run's goroutine
+	polling  *pgconn.StatementDescription // of this connection, for pollSQL; owned by Run's goroutine
+	position Cursor                       // after the last batch that was handed over; owned by Run's goroutine
+	table    int64                        // the log's OID on this connection, 0 before its first poll; owned by Run's goroutine
+	highest  uint64                       // highest committed xid seen in the log; owned by Run's goroutine
+	limit    int                          // rows of one poll at the most; owned by Run's goroutine
+	patience time.Duration                // for one answer; owned by Run's goroutine
+	marks    marks                        // where the position was; owned by Run's goroutine
 
 	mu   sync.Mutex
 	why  error // why the feed is not connected, nil while it is; guarded by mu
@@ -253,7 +254,7 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	f.position.snapshot = f.position.snapshot.Clip(highest)
 	f.store.server.Store(known)
 	f.setDeaf(!f.bell.listens)
-	if _, err := conn.PgConn().Prepare(ctx, pollName, pollSQL, nil); err != nil {
+	if f.polling, err = conn.PgConn().Prepare(ctx, pollName, pollSQL, nil); err != nil {
 		return fmt.Errorf("prepare the poll: %w", err)
 	}
 	return f.lieDown(ctx, conn)

@@ -119,7 +119,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		args = append(args, []byte(young.Format(time.RFC3339Nano)), decimal(f.marks.endedBy(young)))
 		pipeline.SendQueryParams(pollSQL+pollGuardSQL, args, nil, nil, binaryFormat)
 	case f.bell.listens:
-		pipeline.SendQueryPrepared(pollName, args, nil, binaryFormat)
+		pipeline.SendQueryStatement(f.polling, args, nil, binaryFormat)
 	default: // the next statement may go to another server process
 		pipeline.SendQueryParams(pollSQL, args, nil, nil, binaryFormat)
 	}

@@ -35,10 +35,10 @@ const prefetchColumns = `SELECT item_id FROM notification_gateway.log WHERE NOT 
 // is loaded as usual. It rests while the gateway has no stream, and where the
 // view is slow, because it shares the deadline of the poll.
 type prefetch struct {
-	prepared bool      // on this connection; owned by the feed
-	broken   bool      // and failed there; owned by the feed
-	rest     time.Time // not before; owned by the feed
-	share    float64   // of the rows of late batches that Load was asked for; owned by the feed
+	statement *pgconn.StatementDescription // of this connection, nil before it is needed; owned by the feed
+	broken    bool                         // it failed; owned by the feed
+	rest      time.Time                    // not before; owned by the feed
+	share     float64                      // of the rows of late batches that Load was asked for; owned by the feed
 
 	mu    sync.Mutex
 	rows  map[string]fullRow // by item ID, while their batch is delivered; guarded by mu
@@ -54,7 +54,7 @@ type fullRow struct {
 
 // reset begins anew on another connection.
 func (p *prefetch) reset() {
-	p.prepared, p.broken, p.share = false, false, 0
+	p.statement, p.broken, p.share = nil, false, 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rows, p.asked = nil, 0
@@ -70,13 +70,13 @@ func (p *prefetch) ready(ctx context.Context, conn *pgconn.PgConn, idType string
 		if err := conn.Deallocate(ctx, prefetchName); err != nil {
 			return false, err
 		}
-		p.prepared, p.broken = false, false
+		p.statement, p.broken = nil, false
 	}
-	if !p.prepared {
-		if _, err := conn.Prepare(ctx, prefetchName, prefetchSQL(idType), nil); err != nil {
+	if p.statement == nil {
+		var err error
+		if p.statement, err = conn.Prepare(ctx, prefetchName, prefetchSQL(idType), nil); err != nil {
 			return false, p.failed(err)
 		}
-		p.prepared = true
 	}
 	return true, nil
 }
@@ -92,7 +92,7 @@ func (p *prefetch) failed(err error) error {
 
 // send adds the statement to a poll with the parameters args.
 func (p *prefetch) send(pipeline *pgconn.Pipeline, args [][]byte) {
-	pipeline.SendQueryPrepared(prefetchName, append(args[:4:4], decimal(prefetchRows)), nil, nil)
+	pipeline.SendQueryStatement(p.statement, append(args[:4:4], decimal(prefetchRows)), nil, nil)
 }
 
 // receive takes what the statement brought.

@@ -24,6 +24,7 @@ type pace struct {
 	acknowledged      lags // COMMIT acknowledged → read by the client
 	sent              lags // INSERT sent → read by the client
 	bell              lags // NOTIFY sent → heard, between two bare connections
+	answered          lags // NOTIFY sent → the answer to a SELECT 1 that is sent when it is heard
 	rows, transaction int
 }
 
@@ -43,7 +44,11 @@ func (r *runner) latency(ctx context.Context, found *results) (err error) {
 	for _, t := range rates() {
 		seconds := r.period(5 * time.Second).Seconds()
 		p := pace{rate: t.rate, transaction: t.burst, rows: int(seconds * float64(t.rate))}
-		if p.bell, err = bellFloor(ctx, s.dbURL, p.rows/t.burst, float64(t.rate)/float64(t.burst)); err != nil {
+		transactions := float64(t.rate) / float64(t.burst)
+		if p.bell, err = bellFloor(ctx, s.dbURL, p.rows/t.burst, transactions, false); err != nil {
+			return err
+		}
+		if p.answered, err = bellFloor(ctx, s.dbURL, p.rows/t.burst, transactions, true); err != nil {
 			return err
 		}
 		streams, err := openProbes(ctx, s.target(), tokens)
@@ -63,13 +68,14 @@ func (r *runner) latency(ctx context.Context, found *results) (err error) {
 			found.add(what, fmt.Sprintf("%s, %.2f ×", p.acknowledged, ratio), p.bell.String())
 		}
 		found.add("  INSERT sent → read", p.sent.String(), "")
+		found.add("  the floor and one bare SELECT 1 after it", p.answered.String(), "")
 	}
 	return nil
 }
 
 // bellFloor measures bare round trips: NOTIFY sent on one connection, heard on
-// another.
-func bellFloor(ctx context.Context, url string, n int, rate float64) (all lags, err error) {
+// another; or, with ask, to the answer of the least that can be asked then.
+func bellFloor(ctx context.Context, url string, n int, rate float64, ask bool) (all lags, err error) {
 	const channel = "bench_floor"
 	db, err := throwaway.Open(ctx, url)
 	if err != nil {
@@ -89,6 +95,9 @@ func bellFloor(ctx context.Context, url string, n int, rate float64) (all lags, 
 	hearing.Go(func() {
 		for range n {
 			payload, err := l.Wait(waiting)
+			if ask && err == nil {
+				err = l.Exec(waiting, "SELECT 1")
+			}
 			at := time.Now()
 			i, numberErr := strconv.Atoi(payload)
 			if err = errors.Join(err, numberErr); err != nil {
