@@ -249,14 +249,11 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	}
 	// A promoted standby may lack what its primary had committed, and hands
 	// those transaction IDs out again.
-	f.highest, f.table = highest, 0
+	f.highest, f.table, f.polling = highest, 0, nil
 	f.store.prefetch.reset()
 	f.position.snapshot = f.position.snapshot.Clip(highest)
 	f.store.server.Store(known)
 	f.setDeaf(!f.bell.listens)
-	if f.polling, err = conn.PgConn().Prepare(ctx, pollName, pollSQL, nil); err != nil {
-		return fmt.Errorf("prepare the poll: %w", err)
-	}
 	return f.lieDown(ctx, conn)
 }
 

@@ -91,7 +91,14 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 // ask sends the poll's statement, and with full the prefetch's behind it in the
 // same round trip. The failure of the second is not one of the poll.
 func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool) (found found, err error) {
-	if full && f.bell.listens {
+	if !f.bell.listens { // the next statement may go to another server process
+		full = false
+	} else if f.polling == nil {
+		if f.polling, err = conn.Prepare(ctx, pollName, pollSQL, nil); err != nil {
+			return found, fmt.Errorf("prepare: %w", err)
+		}
+	}
+	if full {
 		if full, err = f.store.prefetch.ready(ctx, conn, f.store.server.Load().idType); err != nil {
 			return found, err
 		}
@@ -120,7 +127,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		pipeline.SendQueryParams(pollSQL+pollGuardSQL, args, nil, nil, binaryFormat)
 	case f.bell.listens:
 		pipeline.SendQueryStatement(f.polling, args, nil, binaryFormat)
-	default: // the next statement may go to another server process
+	default:
 		pipeline.SendQueryParams(pollSQL, args, nil, nil, binaryFormat)
 	}
 	if full {

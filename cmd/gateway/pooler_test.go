@@ -117,6 +117,14 @@ func TestE2EPooler(t *testing.T) {
 		t.Errorf("ended with %d", status)
 	}
 
+	g = serveInTest(t) // another, which is lent the sessions that the first one used
+	g.readyz(t, 200)
+	insertRow(t, db, "again")
+	id = until(t, g.stream(t, token, id), "again")
+	if status := g.stop(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+
 	t.Setenv("GATEWAY_LISTEN_DATABASE_URL", database)
 	g = serveInTest(t)
 	if body := g.readyz(t, 200); strings.Contains(body, "warnings") {
