@@ -45,7 +45,7 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 			out[i] = loaded[k]
 		}
 	}
-	s.prefetch.loaded(len(entries), time.Since(began))
+	s.prefetch.loaded(out, time.Since(began))
 	return out, nil
 }
 

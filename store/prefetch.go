@@ -13,8 +13,9 @@ const (
 	prefetchName  = "prefetch"           // of the prepared statement
 	prefetchRows  = 64                   // of each index range; of a larger batch the rest is loaded as usual
 	prefetchShare = 0.5                  // of the rows found must be asked for
-	prefetchQuick = 5 * time.Millisecond // a view that takes longer for a row shall not hold up polls
+	prefetchQuick = 5 * time.Millisecond // for a row; a slower view shall not hold up polls
 	prefetchRest  = time.Minute          // after a failure
+	prefetchSize  = 64 << 10             // bytes of a row
 )
 
 // prefetchSQL reads in full what pollSQL finds, by the same parameters ($5 is
@@ -140,14 +141,19 @@ func (p *prefetch) find(entries []Entry) (out []Notification, missing []int) {
 	return out, missing
 }
 
-// loaded notes that the batch that is delivered had rows loaded.
-func (p *prefetch) loaded(rows int, took time.Duration) {
-	if took > time.Duration(rows)*prefetchQuick {
+// loaded notes that the batch that is delivered had rows loaded. Slow and large
+// ones do not count: they had better not come with a poll.
+func (p *prefetch) loaded(rows []Notification, took time.Duration) {
+	size := 0
+	for _, n := range rows {
+		size += len(n.Data)
+	}
+	if took > time.Duration(len(rows))*prefetchQuick || size > len(rows)*prefetchSize {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.asked += rows
+	p.asked += len(rows)
 }
 
 // settle ends a batch of so many rows.
