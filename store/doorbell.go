@@ -138,10 +138,10 @@ func (f *Feed) lieDown(ctx context.Context, conn *pgx.Conn) error {
 func (f *Feed) mind(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
-	if _, err := conn.Exec(ctx, "SELECT notification_gateway.mind()"); err != nil {
+	f.bell.tried = time.Now()
+	if err := conn.QueryRow(ctx, "SELECT notification_gateway.mind()").Scan(&f.bell.minded); err != nil {
 		return fmt.Errorf("make writers look at the locks: %w", err)
 	}
-	f.bell.minded = true
 	return nil
 }
 

@@ -179,3 +179,23 @@ func TestNinthReplicaPolls(t *testing.T) {
 		}
 	}
 }
+
+// Any role may take an advisory lock. Waiting for one would have been a way to
+// stop every gateway.
+func TestStrangerHoldsTheBell(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	stranger := c.connect()
+	c.on(stranger, "SELECT pg_advisory_lock(1734440037, 102)")
+	connects := c.metric("feed_reconnects_total", "")
+	c.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notification_gateway' AND datname = current_database()")
+	for c.metric("feed_reconnects_total", "") == connects || c.feed.Ready() != nil {
+	}
+	c.sql("%s", insert(5, "all the same"))
+	if got := c.titles(c.collect(1)); got[0] != "all the same" {
+		t.Errorf("got %v", got)
+	}
+	if n := c.metric("feed_unrung_rows_total", ""); n != 0 {
+		t.Errorf("%v rows were left to the fallback poll", n)
+	}
+}

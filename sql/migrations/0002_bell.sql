@@ -35,6 +35,8 @@ DECLARE
   user_key pg_catalog.text;
   item_id pg_catalog.text;
   r pg_catalog.jsonb;
+  value pg_catalog.text;
+  attribute pg_catalog.record;
 BEGIN
   IF TG_NARGS OPERATOR(pg_catalog.=) 5 THEN
     BEGIN
@@ -46,16 +48,22 @@ BEGIN
   IF usual THEN -- without the cost of the row as JSON
     INSERT INTO notification_gateway.log (user_key, item_id) VALUES (NEW.user_id, NEW.id);
   ELSE
-    r := pg_catalog.to_jsonb(NEW);
-    user_key := pg_catalog.rtrim(r OPERATOR(pg_catalog.->>) TG_ARGV[0], ' '); -- char(n) is padded here, and nowhere else
-    item_id := pg_catalog.rtrim(r OPERATOR(pg_catalog.->>) TG_ARGV[1], ' ');
-    IF user_key IS NULL OR item_id IS NULL THEN
-      SELECT r OPERATOR(pg_catalog.->>) (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
-          WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.=) TG_ARGV[2]::pg_catalog.int2),
-        r OPERATOR(pg_catalog.->>) (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
-          WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.=) TG_ARGV[3]::pg_catalog.int2)
-        INTO user_key, item_id
-        FROM (SELECT coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID) AS oid) t;
+    BEGIN
+      r := pg_catalog.to_jsonb(NEW);
+      user_key := r OPERATOR(pg_catalog.->>) TG_ARGV[0];
+      item_id := r OPERATOR(pg_catalog.->>) TG_ARGV[1];
+    EXCEPTION WHEN OTHERS THEN -- some other column holds json that is no jsonb, such as \u0000
+      r := NULL;
+    END;
+    IF user_key IS NULL OR item_id IS NULL OR pg_catalog.right(user_key, 1) OPERATOR(pg_catalog.=) ' ' OR pg_catalog.right(item_id, 1) OPERATOR(pg_catalog.=) ' ' THEN
+      FOR attribute IN SELECT a.attnum, a.attname, a.atttypid FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid OPERATOR(pg_catalog.=) coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID)
+          AND a.attnum OPERATOR(pg_catalog.=) ANY (ARRAY[TG_ARGV[2], TG_ARGV[3]]::pg_catalog.int2[])
+      LOOP
+        EXECUTE pg_catalog.format('SELECT ($1).%I::pg_catalog.text', attribute.attname) INTO value USING NEW; -- char(n) without its padding
+        IF attribute.attnum OPERATOR(pg_catalog.=) TG_ARGV[2]::pg_catalog.int2 THEN user_key := value; END IF;
+        IF attribute.attnum OPERATOR(pg_catalog.=) TG_ARGV[3]::pg_catalog.int2 THEN item_id := value; END IF;
+      END LOOP;
     END IF;
     INSERT INTO notification_gateway.log (user_key, item_id) VALUES (coalesce(user_key, ''), coalesce(item_id, ''));
   END IF;
@@ -87,27 +95,40 @@ END $$;
 -- gives it up, and spares writers the locks when nobody else holds one. Whoever
 -- has slept must poll once after sleep(), and again as long as a transaction
 -- runs that ran at that poll; else it may wait to be rung.
-CREATE FUNCTION notification_gateway.mind() RETURNS void LANGUAGE sql
+--
+-- Lock 102 keeps one from lying down while another says that all are awake.
+-- Nobody waits for it, because any role may take it: without it a gateway stays
+-- awake, and the sequence at 1.
+CREATE FUNCTION notification_gateway.mind() RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT pg_advisory_xact_lock(1734440037, 102);
-  SELECT setval('notification_gateway.bell', 1);
-$$;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(1734440037, 102) THEN RETURN false; END IF;
+  PERFORM setval('notification_gateway.bell', 1);
+  RETURN true;
+END $$;
 
-CREATE OR REPLACE FUNCTION notification_gateway.sleep() RETURNS integer LANGUAGE sql
+CREATE OR REPLACE FUNCTION notification_gateway.sleep() RETURNS integer LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT notification_gateway.mind();
-  SELECT slot FROM generate_series(1, 8) slot WHERE pg_try_advisory_lock(1734440037, slot) LIMIT 1
-$$;
+BEGIN
+  IF NOT notification_gateway.mind() THEN RETURN NULL; END IF;
+  FOR slot IN 1..8 LOOP
+    IF pg_try_advisory_lock(1734440037, slot) THEN RETURN slot; END IF;
+  END LOOP;
+  RETURN NULL;
+END $$;
 
-CREATE OR REPLACE FUNCTION notification_gateway.wake(slot integer) RETURNS boolean LANGUAGE sql
+CREATE OR REPLACE FUNCTION notification_gateway.wake(slot integer) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT pg_advisory_xact_lock(1734440037, 102);
-  SELECT pg_advisory_unlock(1734440037, slot) WHERE slot > 0;
-  SELECT setval('notification_gateway.bell', 0) WHERE NOT EXISTS (
+BEGIN
+  IF slot > 0 THEN PERFORM pg_advisory_unlock(1734440037, slot); END IF;
+  IF pg_try_advisory_xact_lock(1734440037, 102) AND NOT EXISTS (
     SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1734440037 AND objid BETWEEN 1 AND 8 AND mode = 'ExclusiveLock'
-      AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()));
-  SELECT true
-$$;
+      AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+  THEN
+    PERFORM setval('notification_gateway.bell', 0);
+  END IF;
+  RETURN true;
+END $$;
 
 REVOKE ALL ON FUNCTION notification_gateway.mind() FROM PUBLIC;
 RESET ROLE;
