@@ -14,11 +14,19 @@ import (
 // applyMapping makes the views, and refuses those that the gateway could not
 // read: once it is committed, every notification would be a reset.
 func applyMapping(ctx context.Context, tx pgx.Tx, options MigrateOptions) error {
+	var before, after string
+	if err := tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&before); err != nil {
+		return fmt.Errorf("begin with the mapping: %w", err)
+	}
 	if err := execScript(ctx, tx, options.Mapping); err != nil {
 		return fmt.Errorf("%s: %w", place(options, err), err)
 	}
-	if tx.Conn().PgConn().TxStatus() != 'T' {
-		return fmt.Errorf("%s: it must not end the transaction: take COMMIT out", place(options, nil))
+	// It may have ended ours and begun one of its own.
+	if err := tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&after); err != nil {
+		return fmt.Errorf("end with the mapping: %w", err)
+	}
+	if before != after || tx.Conn().PgConn().TxStatus() != 'T' {
+		return fmt.Errorf("%s: it must not end the transaction: take COMMIT and ROLLBACK out, and undo what came before them", place(options, nil))
 	}
 	// As the view's owner: whoever migrates may have its rights only so.
 	if _, err := tx.Exec(ctx, `SELECT set_config('role', pg_get_userbyid(c.relowner), true) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -69,6 +69,7 @@ func TestMigrateRefusesAMappingThatCannotServe(t *testing.T) {
 		"a name in line 3":    {"for_person", "\nfor_nobody", `my_crm.sql:3: ERROR: column "for_nobody" does not exist`},
 		"an end too early":    {"FROM public.alert", "FROM", "my_crm.sql:2: ERROR: syntax error at end of input"},
 		"a commit":            {"FROM public.alert", "FROM public.alert; ROLLBACK", "it must not end the transaction"},
+		"another transaction": {"FROM public.alert", "FROM public.alert; ROLLBACK; BEGIN", "it must not end the transaction"},
 	} {
 		mapping := "DROP VIEW notification_gateway.feed; -- é\nCREATE VIEW notification_gateway.feed AS SELECT " + good + " FROM public.alert"
 		mapping = strings.Replace(mapping, m.old, m.with, 1)
