@@ -17,12 +17,12 @@ const (
 
 var errStalled = errors.New("the client takes nothing")
 
-// overflow is called for a row that a stream had no room for. A client that
-// does not read is ended. One that does had no time to: the batch alone is
+// overflow is called for a row that a stream had no room for, or that is late. A
+// client that does not read is ended. One that does had no time to: the batch alone is
 // larger than its buffer. It gets the rest from the log, as fast as it reads,
 // as if it had just come back. It needs sending.
 func (h *hub) overflow(ctx context.Context, d delivery) {
-	if d.row == nil || h.before == nil || d.to.out.Stalled() >= burstStall {
+	if d.row == nil || h.before == nil || !d.late && d.to.out.Stalled() >= burstStall {
 		h.slow(d.to)
 		return
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 
@@ -14,6 +15,7 @@ type delivery struct {
 	event *event
 	row   *store.Entry // which row it is; nil for other events
 	spare bool         // a client for which too much waits can do without it
+	late  bool         // the row is not here yet: the stream is to get it from the log
 }
 
 // deliver brings a batch to every stream of its users. Its error means that
@@ -59,7 +61,7 @@ func (h *hub) fanOut(ctx context.Context, batch store.Batch, rows []store.Notifi
 func (h *hub) send() (refused []delivery) {
 	var full map[*stream]bool // made when the first one is
 	for _, d := range h.deliveries {
-		if full[d.to] || d.to.out.Send(d.event) || d.spare {
+		if full[d.to] || !d.late && (d.to.out.Send(d.event) || d.spare) {
 			continue
 		}
 		if full == nil {
@@ -104,7 +106,10 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 	last := lastRows(rows)
 	for i := range rows {
 		n := &rows[i]
-		if n.Err != nil {
+		late := errors.Is(n.Err, store.ErrLate)
+		if late {
+			h.config.Logger.Warn("notification is late", "item_id", n.ItemID)
+		} else if n.Err != nil {
 			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)
 		} else if n.Data == nil {
 			h.metrics.unknown.Inc() // deleted, given to somebody else, or never to be found: see gateway check
@@ -123,10 +128,10 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 			if id == after {
 				s.told = h.position
 			}
-			if n.Err != nil {
+			if n.Err != nil && !late {
 				h.metrics.resets.WithLabelValues("unreadable").Inc()
 			}
-			h.deliveries = append(h.deliveries, delivery{to: s, event: e, row: &n.Entry})
+			h.deliveries = append(h.deliveries, delivery{to: s, event: e, row: &n.Entry, late: late})
 		}
 	}
 	for _, e := range batch.Entries {

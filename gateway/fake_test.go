@@ -34,6 +34,7 @@ type fakeSource struct {
 	replayed chan struct{}        // when not nil, Replay waits for it
 	given    chan struct{}        // closed when such a wait was given up
 	panics   bool                 // Replay does; guarded by mu
+	late     string               // an item that Load cannot bring in time; guarded by mu
 	err      error                // guarded by mu
 }
 
@@ -79,6 +80,9 @@ func (f *fakeSource) Load(_ context.Context, entries []store.Entry) ([]store.Not
 	for _, e := range entries {
 		n := f.rows[e.XID-1]
 		n.Entry = e
+		if e.ItemID == f.late {
+			n.Data, n.Err = nil, store.ErrLate
+		}
 		out = append(out, n)
 	}
 	return out, nil

@@ -166,6 +166,32 @@ func TestBatchesDuringAReplayComeAfterIt(t *testing.T) {
 	})
 }
 
+// A row whose lookup waits for a lock of the CRM's must keep nobody else from
+// theirs, and comes, with what follows it, when it can be read.
+func TestLateRowComesAfterwards(t *testing.T) {
+	bothWays(t, nil, func(r *rig) {
+		late, other := r.open("5", ""), r.open("7", "")
+		late.expect("connected", "")
+		other.expect("connected", "")
+		r.deliver(r.source.add("5", "7"))
+		late.expect("notification", `{"id":2}`)
+		other.expect("notification", `{"id":3}`)
+		r.source.mu.Lock()
+		r.source.late, r.source.replayed = "4", make(chan struct{})
+		r.source.mu.Unlock()
+		r.deliver(r.source.add("5", "7", "5"))
+		other.expect("notification", `{"id":5}`)
+		r.deliver(r.source.add("5", "7"))
+		other.expect("notification", `{"id":8}`)
+		close(r.source.replayed)
+		for _, n := range []int{4, 6, 7} {
+			late.expect("notification", fmt.Sprintf(`{"id":%d}`, n))
+		}
+		r.deliver(r.source.add("5"))
+		late.expect("notification", `{"id":9}`)
+	})
+}
+
 // A bulk insert comes in parts. Who resumes between two of them must get the
 // first part too, and the rest once.
 func TestResumeInsideATransaction(t *testing.T) {

@@ -13,7 +13,7 @@ func (c Cursor) Later(d time.Duration) Cursor {
 func (f *Feed) Impatient(d time.Duration) { f.patience = d }
 
 // HurryLoads gives a page of rows d to come.
-func (s *Store) HurryLoads(d time.Duration) { s.deadline = d }
+func (s *Store) HurryLoads(d time.Duration) { s.batches.deadline, s.replays.deadline = d, d }
 
 // LoadBytes is how much of full rows may be in memory at once.
 const LoadBytes = loadBytes

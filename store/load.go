@@ -10,22 +10,36 @@ import (
 )
 
 const (
-	loadDeadline = 10 * time.Second // for one page
+	loadDeadline = 10 * time.Second // for one page of a replay, for which one client waits
+	loadHurry    = 2 * time.Second  // for one page of a batch, for which all do
+	loadPatience = 10 * time.Second // for a batch; rows that are not there by then are late
 	loadPage     = 500              // rows in one round trip at the most
 	loadFirst    = 50               // rows in the first, while nobody knows how large they are; most batches are smaller
-	loadBytes    = 32 << 20         // of full rows in memory for one batch or one page of a replay, and a page of load more
+	loadBytes    = 32 << 20         // of full rows in memory for one batch, and a page of load more
+	replayBytes  = 4 << 20          // the same for one page of a replay, of which there are many at a time
 )
 
 // ErrLarge is returned for entries whose full rows are too large to be in
 // memory at once. The feed brings fewer when Deliver returns it.
 var ErrLarge = errors.New("the rows are too large to be loaded at once")
 
+// ErrLate is the Err of a row that Load could not bring in time, though it
+// brought others. A replay may have more time for it.
+var ErrLate = errors.New("the row takes too long to read")
+
+// loading is how rows are loaded.
+type loading struct {
+	deadline time.Duration // for one page
+	until    time.Time     // after it rows that are not there are late; zero: never
+	bytes    int           // after so many it ends
+}
+
 // Load brings the full rows of entries, same length and order, in one round
 // trip for a page: a view that is slow makes a large batch late, but does not
 // let it fail again and again. Its error is ErrLarge, or means that Postgres
 // could not be asked, or that the view feed cannot be read at all, and the caller
-// tries again later; a row that alone cannot be read, or not in time, has its own
-// Err.
+// tries again later; a row that alone cannot be read, or not in time (ErrLate),
+// has its own Err.
 func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, error) {
 	began := time.Now()
 	out, missing := s.prefetch.find(entries)
@@ -34,11 +48,13 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 		for k, i := range missing {
 			rest[k] = entries[i]
 		}
-		loaded, err := s.load(ctx, rest)
-		if err != nil {
+		how := s.batches
+		how.until = began.Add(loadPatience)
+		loaded, err := s.load(ctx, rest, how)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if len(loaded) < len(rest) {
+		case len(loaded) < len(rest):
 			return nil, ErrLarge
 		}
 		for k, i := range missing {
@@ -50,60 +66,105 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 }
 
 // load asks Postgres. It brings at least one row, and ends early when it has
-// loadBytes.
-func (s *Store) load(ctx context.Context, entries []Entry) ([]Notification, error) {
-	server := s.server.Load()
-	if server == nil {
-		return nil, ErrNotReady
-	}
+// the bytes.
+func (s *Store) load(ctx context.Context, entries []Entry, how loading) ([]Notification, error) {
 	var out []Notification
-	for bytes, size := 0, loadFirst; len(out) < len(entries) && bytes < loadBytes; {
+	for bytes := 0; len(out) < len(entries) && bytes < how.bytes; {
+		server := s.server.Load()
+		if server == nil {
+			return nil, ErrNotReady
+		}
+		size := min(loadPage, 1+how.bytes/4/(1+int(s.rowSize.Load())))
+		if len(out) == 0 {
+			size = min(size, loadFirst)
+		}
 		page := entries[len(out):min(len(out)+size, len(entries))]
-		rows, err := s.loadRows(ctx, server, page)
+		rows, err := s.loadRows(ctx, server, page, how.deadline)
 		if err != nil && ctx.Err() == nil && (isRowError(err) || errors.Is(err, context.DeadlineExceeded)) {
-			rows, err = s.loadHalves(ctx, page, err)
+			rows, err = s.loadHalves(ctx, page, err, how)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("load %d notifications: %w", len(page), err)
 		}
 		out = append(out, rows...)
+		read := 0
 		for _, n := range rows {
-			bytes += len(n.Data)
+			read += len(n.Data)
 		}
-		size = min(loadPage, 1+loadBytes/4/(1+bytes/len(out)))
+		bytes += read
+		s.rowSize.Store(int64(read / len(rows)))
 	}
 	return out, nil
 }
 
 // loadHalves finds the rows that make a batch fail by halving it, and gives
 // the halves of one that is late a deadline each.
-func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error) ([]Notification, error) {
-	if len(entries) == 1 {
-		// One bad row, or a view that nobody can read? The second must wait to
-		// be mended, or every recipient would be told to reload for nothing.
-		ctx, cancel := context.WithTimeout(ctx, s.deadline)
-		defer cancel()
-		if _, err := s.exec(ctx, "SELECT id, user_key, data FROM notification_gateway.feed LIMIT 0"); err != nil {
-			return nil, fmt.Errorf("read the view feed: %w", err)
+func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error, how loading) ([]Notification, error) {
+	if !how.until.IsZero() && time.Now().After(how.until) {
+		out := make([]Notification, len(entries))
+		for i, e := range entries {
+			out[i] = Notification{Entry: e, Err: ErrLate}
 		}
-		return []Notification{{Entry: entries[0], Err: cause}}, nil
+		return out, nil
+	}
+	if len(entries) == 1 {
+		return s.loadOne(ctx, entries[0], cause, how)
 	}
 	half := len(entries) / 2
-	left, err := s.load(ctx, entries[:half])
+	left, err := s.load(ctx, entries[:half], how)
 	if err != nil || len(left) < half {
 		return left, err
 	}
-	right, err := s.load(ctx, entries[half:])
+	right, err := s.load(ctx, entries[half:], how)
 	if err != nil {
 		return nil, err
 	}
 	return append(left, right...), nil
 }
 
-// dataColumns give the data as text, and whether Postgres has checked it.
-const dataColumns = "data::text, pg_typeof(data) IN ('json'::regtype, 'jsonb'::regtype)"
+// loadOne says what is wrong with a row that alone cannot be read. A view that
+// nobody can read is no fault of the row: it must wait to be mended, or every
+// recipient would be told to reload for nothing. Nor is a view that was made
+// anew with keys of another type.
+func (s *Store) loadOne(ctx context.Context, e Entry, cause error, how loading) ([]Notification, error) {
+	if _, err := s.loadRows(ctx, s.server.Load(), nil, how.deadline); err != nil {
+		anew, typeErr := s.relearn(ctx, how.deadline)
+		if typeErr == nil && anew {
+			return s.load(ctx, []Entry{e}, how)
+		}
+		return nil, fmt.Errorf("read the view feed: %w", err)
+	}
+	if errors.Is(cause, context.DeadlineExceeded) {
+		cause = ErrLate
+	}
+	return []Notification{{Entry: e, Err: cause}}, nil
+}
 
-func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry) ([]Notification, error) {
+// relearn asks for the types of the view's keys again, and reports whether they
+// are others.
+func (s *Store) relearn(ctx context.Context, deadline time.Duration) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	known := s.server.Load()
+	var id, key *string
+	if err := s.queryRow(ctx, "SELECT "+keyTypes).Scan(&id, &key); err != nil {
+		return false, fmt.Errorf("ask for the view's types: %w", err)
+	}
+	if id == nil || key == nil || *id == known.idType && *key == known.keyType {
+		return false, nil
+	}
+	now := *known
+	now.idType, now.keyType = *id, *key
+	return s.server.CompareAndSwap(known, &now), nil
+}
+
+// dataColumns give the data as text, and whether Postgres has checked it.
+const (
+	dataColumns   = "data::text, " + checkedColumn
+	checkedColumn = "pg_typeof(data) IN ('json'::regtype, 'jsonb'::regtype)"
+)
+
+func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, deadline time.Duration) ([]Notification, error) {
 	out := make([]Notification, len(entries))
 	ids := make([]string, len(entries))
 	places := make(map[string][]int, len(entries)) // by item ID; rows come in any order
@@ -116,7 +177,7 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry) (
 			places[e.ItemID] = one[i : i+1 : i+1]
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.deadline)
+	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	// The parameter is cast, never the column: an index on the column serves.
 	rows, err := s.query(ctx, "SELECT id::text, user_key::text, "+dataColumns+" FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+server.idType+"[])", ids)

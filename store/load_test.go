@@ -368,6 +368,28 @@ func TestLargeRowsAreLoadedInTurn(t *testing.T) {
 	}
 }
 
+// A mapping that is applied again may give the keys other types. Rows were then
+// taken for unreadable, every one, until the gateway was started anew.
+func TestMappingChangesTypes(t *testing.T) {
+	t.Parallel()
+	l := setupLoader(t)
+	l.warm()
+	was := sql.MappingReferenceCRM
+	retyped := strings.Replace(was, "SELECT n.id, n.user_id AS user_key", "SELECT n.id::text AS id, n.user_id::text AS user_key", 1)
+	if retyped == was {
+		t.Fatal("the mapping has no such line any more")
+	}
+	for i, mapping := range []string{retyped, was} {
+		if _, err := store.Migrate(t.Context(), l.url, store.MigrateOptions{Mapping: mapping}); err != nil {
+			t.Fatal(err)
+		}
+		l.brings(fmt.Sprint("retyped ", i))
+		if unread, err := l.store.Unread(t.Context(), "5", 1000); err != nil || len(unread) == 0 {
+			t.Errorf("%d unread, %v", len(unread), err)
+		}
+	}
+}
+
 // A row that alone took longer than a load may was asked for again and again,
 // and nobody received anything any more.
 func TestLateRowHoldsNobodyUp(t *testing.T) {

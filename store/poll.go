@@ -192,13 +192,16 @@ func readFound(result *pgconn.ResultReader) (out found, err error) {
 	return out, err
 }
 
+// keyTypes are the SQL names of the types of feed.id and feed.user_key.
+const keyTypes = `(SELECT CASE WHEN a.atttypid = 'bpchar'::regtype THEN 'bpchar' ELSE format_type(a.atttypid, NULL) END FROM pg_attribute a
+    WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'id'),
+  (SELECT format_type(a.atttypid, NULL) FROM pg_attribute a WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key')`
+
 // helloSQL asks which server this is, how the view feed is typed, and for the
 // highest transaction in the log.
 const helloSQL = `SELECT h.install_id::text, h.incarnation,
   coalesce((SELECT xid FROM notification_gateway.log ORDER BY xid DESC LIMIT 1)::text, '0'),
-  (SELECT CASE WHEN a.atttypid = 'bpchar'::regtype THEN 'bpchar' ELSE format_type(a.atttypid, NULL) END FROM pg_attribute a
-    WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'id'),
-  (SELECT format_type(a.atttypid, NULL) FROM pg_attribute a WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key')
+` + keyTypes + `
 FROM notification_gateway.hello() h`
 
 func (s *Store) hello(ctx context.Context, conn *pgx.Conn) (*server, uint64, error) {

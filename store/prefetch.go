@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -21,9 +22,10 @@ const (
 // prefetchSQL reads in full what pollSQL finds, by the same parameters ($5 is
 // prefetchRows), a moment later.
 func prefetchSQL(idType string) string {
-	return "SELECT id::text, user_key::text, " + dataColumns + ` FROM notification_gateway.feed WHERE id = ANY (ARRAY(
+	return fmt.Sprintf("SELECT id, user_key, CASE WHEN octet_length(data) <= %d THEN data END, checked", prefetchSize) + `
+FROM (SELECT id::text, user_key::text, data::text AS data, ` + checkedColumn + ` AS checked FROM notification_gateway.feed WHERE id = ANY (ARRAY(
   (` + prefetchColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
-UNION ALL (` + prefetchColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5))::` + idType + "[])"
+UNION ALL (` + prefetchColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5))::` + idType + "[]) OFFSET 0) f" // so that data is computed once
 }
 
 const prefetchColumns = `SELECT item_id FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND disconnect IS NULL AND `
@@ -102,8 +104,8 @@ func (p *prefetch) receive(pipeline *pgconn.Pipeline) error {
 	result, err := nextResult(pipeline)
 	if err == nil {
 		for result.NextRow() {
-			raw := result.Values() // text; good until NextRow
-			if raw[1] == nil {
+			raw := result.Values()              // text; good until NextRow
+			if raw[1] == nil || raw[2] == nil { // too large, perhaps
 				continue
 			}
 			row := fullRow{userKey: string(raw[1])}

@@ -58,7 +58,7 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 		page.After[n-1] = to
 	}
 	var err error
-	if page.Notifications, err = s.load(ctx, visible); err != nil {
+	if page.Notifications, err = s.load(ctx, visible, s.replays); err != nil {
 		return Page{}, fmt.Errorf("replay: %w", err)
 	}
 	if n := len(page.Notifications); n < len(visible) { // too large: the rest is another page
@@ -68,7 +68,7 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 }
 
 func (s *Store) replayEntries(ctx context.Context, userKey string, from, to Cursor, after Place, limit int) ([]Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.deadline)
+	ctx, cancel := context.WithTimeout(ctx, s.replays.deadline)
 	defer cancel()
 	query, place := replaySQL, from.place
 	guarded := from.incarnation != to.incarnation
@@ -112,16 +112,17 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Notifi
 	if server == nil {
 		return nil, ErrNotReady
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.deadline)
+	ctx, cancel := context.WithTimeout(ctx, s.replays.deadline)
 	defer cancel()
 	rows, err := s.query(ctx, "SELECT id::text, created_at, "+dataColumns+" FROM notification_gateway.feed WHERE user_key = $1::text::"+server.keyType+
 		" AND NOT is_read ORDER BY created_at, id LIMIT $2", userKey, limit)
 	if err != nil {
+		s.relearn(ctx, s.replays.deadline) //nolint:errcheck // the caller tries again
 		return nil, fmt.Errorf("read the unread: %w", err)
 	}
 	defer rows.Close()
 	var out []Notification
-	for size := 0; size < loadBytes && rows.Next(); {
+	for size := 0; size < replayBytes && rows.Next(); {
 		n := Notification{Entry: Entry{UserKey: userKey}}
 		var data []byte
 		var known *bool

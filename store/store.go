@@ -34,14 +34,15 @@ type Config struct {
 // Store reads notifications and recipients. Its methods may be called from any
 // goroutine; the caller owns it and closes it.
 type Store struct {
-	config   Config
-	pool     *pgxpool.Pool
-	recent   *recent                // written by the feed
-	prefetch prefetch               // filled by the feed
-	server   atomic.Pointer[server] // set by the feed at each connect; nil before
-	clock    atomic.Int64           // the server's clock at the last poll, in µs; written by the feed
-	deadline time.Duration          // for one page of rows
-	direct   atomic.Bool            // the pool's connections go to Postgres itself; written at each connect
+	config           Config
+	pool             *pgxpool.Pool
+	recent           *recent                // written by the feed
+	prefetch         prefetch               // filled by the feed
+	server           atomic.Pointer[server] // set by the feed at each connect; nil before
+	clock            atomic.Int64           // the server's clock at the last poll, in µs; written by the feed
+	batches, replays loading                // how rows are loaded for either
+	rowSize          atomic.Int64           // of the last page that was loaded, in bytes; where the next one begins to guess
+	direct           atomic.Bool            // the pool's connections go to Postgres itself; written at each connect
 }
 
 // server is what the feed learnt of the server it is connected to.
@@ -60,7 +61,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, errors.New("the connection string cannot be parsed")
 	}
 	prepare(pc.ConnConfig)
-	s := &Store{config: config, recent: newRecent(recentRows), deadline: loadDeadline}
+	s := &Store{config: config, recent: newRecent(recentRows), batches: loading{deadline: loadHurry, bytes: loadBytes}, replays: loading{deadline: loadDeadline, bytes: replayBytes}}
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		direct, err := isDirect(ctx, conn)
 		if err == nil && direct {
