@@ -1,16 +1,20 @@
-//go:build e2e
+//go:build e2e && linux
 
 package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,11 +51,12 @@ func pooler(t *testing.T, database string) string {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{file}
+	cmd := exec.Command("pgbouncer", file)
+	// Its own change of user would lose the parent-death signal, see prctl(2).
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT, Setpgid: true}
 	if os.Geteuid() == 0 { // which it refuses
-		args = append([]string{"-u", "nobody"}, args...)
+		cmd.SysProcAttr.Credential = nobody(t)
 	}
-	cmd := exec.Command("pgbouncer", args...)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	exited, err := throwaway.StartTied(cmd)
@@ -75,6 +80,20 @@ func pooler(t *testing.T, database string) string {
 			t.Fatal(err)
 		}
 	}
+}
+
+func nobody(t *testing.T) *syscall.Credential {
+	t.Helper()
+	who, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, err1 := strconv.ParseUint(who.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(who.Gid, 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
 // Behind a pooler in transaction mode LISTEN succeeds and nothing ever comes,
