@@ -87,8 +87,8 @@ BEGIN
   END IF;
   IF user_key IS NULL OR item_id IS NULL THEN
     r := pg_catalog.to_jsonb(NEW);
-    user_key := pg_catalog.rtrim(r OPERATOR(pg_catalog.->>) TG_ARGV[0], ' '); -- char(n) is padded here, and nowhere else
-    item_id := pg_catalog.rtrim(r OPERATOR(pg_catalog.->>) TG_ARGV[1], ' ');
+    user_key := r OPERATOR(pg_catalog.->>) TG_ARGV[0];
+    item_id := r OPERATOR(pg_catalog.->>) TG_ARGV[1];
     IF user_key IS NULL OR item_id IS NULL THEN
       SELECT r OPERATOR(pg_catalog.->>) (SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a
           WHERE a.attrelid OPERATOR(pg_catalog.=) t.oid AND a.attnum OPERATOR(pg_catalog.=) TG_ARGV[2]::pg_catalog.int2),
