@@ -83,6 +83,7 @@ func TestAttachSaysWhatToDo(t *testing.T) {
 // What the role that migrates lacks is not what Postgres names.
 func TestMigrateSaysWhatItsRoleNeeds(t *testing.T) {
 	t.Parallel()
+	storetest.CRM(t) // the owner's role is the cluster's, and this server may have none yet
 	c := &crm{T: t, url: storetest.Database(t)}
 	c.conn = c.connect()
 	c.sql("CREATE TABLE theirs (id bigint)")
