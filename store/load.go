@@ -164,6 +164,14 @@ const (
 	checkedColumn = "pg_typeof(data) IN ('json'::regtype, 'jsonb'::regtype)"
 )
 
+// feedRows is a part of FROM: the rows f of the view that which selects, a
+// WHERE clause and what may follow it. Postgres puts a view's expressions
+// wherever the statement names its columns, and computes each as often; what
+// OFFSET is in the way of is computed once.
+func feedRows(which string) string {
+	return " FROM (SELECT id, user_key, data, created_at FROM notification_gateway.feed " + which + " OFFSET 0) f"
+}
+
 func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, deadline time.Duration) ([]Notification, error) {
 	out := make([]Notification, len(entries))
 	ids := make([]string, len(entries))
@@ -180,7 +188,7 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, d
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	// The parameter is cast, never the column: an index on the column serves.
-	rows, err := s.query(ctx, "SELECT id::text, user_key::text, "+dataColumns+" FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+server.idType+"[])", ids)
+	rows, err := s.query(ctx, "SELECT id::text, user_key::text, "+dataColumns+feedRows("WHERE id = ANY ($1::text[]::"+server.idType+"[])"), ids)
 	if err != nil {
 		return nil, err
 	}

@@ -404,3 +404,38 @@ func TestLateRowHoldsNobodyUp(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// The view's data is the dear part of a row. It stood twice in every statement,
+// and Postgres computed it twice.
+func TestDataIsComputedOnce(t *testing.T) {
+	t.Parallel()
+	l := setupLoader(t)
+	l.sql("CREATE SEQUENCE computed; GRANT ALL ON computed TO PUBLIC")
+	l.sql(`CREATE FUNCTION counted(data json) RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM nextval('computed'); RETURN data; END $$`)
+	l.sql(`ALTER VIEW notification_gateway.feed RENAME TO was;
+		CREATE VIEW notification_gateway.feed AS SELECT id, user_key, counted(data::json) AS data, created_at, is_read FROM notification_gateway.was`)
+	computed := func() (n int) {
+		if err := l.conn.QueryRow(t.Context(), "SELECT last_value FROM computed").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	l.warm()
+	oldest := []store.Entry{{UserKey: "5"}}
+	if err := l.conn.QueryRow(t.Context(), "SELECT min(id)::text FROM notifications").Scan(&oldest[0].ItemID); err != nil {
+		t.Fatal(err)
+	}
+	before := computed()
+	if got := l.brings("with its poll"); got.prefetched != 1 || computed() != before+1 {
+		t.Errorf("%d rows came with the poll, computed %d times", got.prefetched, computed()-before)
+	}
+	for name, read := range map[string]func() ([]store.Notification, error){
+		"load":   func() ([]store.Notification, error) { return l.store.Load(t.Context(), oldest) },
+		"unread": func() ([]store.Notification, error) { return l.store.Unread(t.Context(), "5", 1) },
+	} {
+		before := computed()
+		if rows, err := read(); err != nil || len(rows) != 1 || len(rows[0].Data) == 0 || computed() != before+1 {
+			t.Errorf("%s: %d rows were computed %d times, %v", name, len(rows), computed()-before, err)
+		}
+	}
+}

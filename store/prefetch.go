@@ -23,9 +23,9 @@ const (
 // prefetchRows), a moment later.
 func prefetchSQL(idType string) string {
 	return fmt.Sprintf("SELECT id, user_key, CASE WHEN octet_length(data) <= %d THEN data END, checked", prefetchSize) + `
-FROM (SELECT id::text, user_key::text, data::text AS data, ` + checkedColumn + ` AS checked FROM notification_gateway.feed WHERE id = ANY (ARRAY(
-  (` + prefetchColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
-UNION ALL (` + prefetchColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5))::` + idType + "[]) OFFSET 0) f" // so that data is computed once
+FROM (SELECT id::text, user_key::text, data::text AS data, ` + checkedColumn + ` AS checked` + feedRows(`WHERE id = ANY (ARRAY(
+  (`+prefetchColumns+`xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
+UNION ALL (`+prefetchColumns+`xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5))::`+idType+"[])") + " OFFSET 0) f"
 }
 
 const prefetchColumns = `SELECT item_id FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND disconnect IS NULL AND `

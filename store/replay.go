@@ -114,8 +114,8 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Notifi
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.replays.deadline)
 	defer cancel()
-	rows, err := s.query(ctx, "SELECT id::text, created_at, "+dataColumns+" FROM notification_gateway.feed WHERE user_key = $1::text::"+server.keyType+
-		" AND NOT is_read ORDER BY created_at, id LIMIT $2", userKey, limit)
+	rows, err := s.query(ctx, "SELECT id::text, created_at, "+dataColumns+feedRows("WHERE user_key = $1::text::"+server.keyType+
+		" AND NOT is_read ORDER BY created_at, id LIMIT $2")+" ORDER BY created_at, f.id", userKey, limit)
 	if err != nil {
 		s.relearn(ctx, s.replays.deadline) //nolint:errcheck // the caller tries again
 		return nil, fmt.Errorf("read the unread: %w", err)
