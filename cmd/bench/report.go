@@ -45,6 +45,9 @@ type runner struct {
 	paces   []pace
 }
 
+// rounds is in how many turns what is compared is measured.
+const rounds = 3
+
 // result is one line of the report.
 type result struct {
 	Section string

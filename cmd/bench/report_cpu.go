@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -24,9 +26,19 @@ type delivery struct {
 func (d delivery) each() time.Duration { return d.cpu / time.Duration(max(1, d.events)) }
 func (d delivery) rate() float64       { return float64(d.events) / d.took.Seconds() }
 
+// turn is what a number of events cost the gateway, and then its floor.
+type turn struct {
+	delivery
+	floor   time.Duration // CPU for one event
+	reached float64       // the floor's events a second
+}
+
+func (t turn) ratio() float64 { return float64(t.each()) / float64(t.floor) }
+
 // cpu is the cost of one event: to random users with one stream each, where
 // every event is a row of its own, and to users with several, where what one
-// row costs is shared.
+// row costs is shared. The gateway and its floor take turns, because the machine
+// is not equally fast all the time; the turn with the median ratio counts.
 func (r *runner) cpu(ctx context.Context, found *results) (err error) {
 	n := r.most(10_000)
 	s, err := r.open(ctx)
@@ -38,34 +50,67 @@ func (r *runner) cpu(ctx context.Context, found *results) (err error) {
 	for _, each := range []int{1, tabs} {
 		users := max(1, n/each)
 		n := users * each
-		tokens, err := mintTokens(r.secret, 1, users)
+		turns, size, err := r.cpuTurns(ctx, s, users, each, rate)
 		if err != nil {
 			return err
 		}
-		c, err := r.crowd(ctx, s.target(), n, tokens)
-		if err != nil {
-			return err
-		}
-		w := &writer{db: s.db, statement: insertSQL, first: 1, users: users}
-		d, size, err := r.deliverFitted(ctx, s, c, w, each, rate)
-		c.stop()
-		if err != nil {
-			return err
-		}
-		floor, reached, err := r.floorSend(ctx, n, d, each)
-		if err != nil {
-			return err
-		}
-		ratio := float64(d.each()) / float64(floor)
-		found.check(fmt.Sprintf("CPU for one event of %d bytes, %d streams, %d of each user, %.0f events/s", size, n, each, d.rate()),
-			fmt.Sprintf("%.1f µs, %.2f ×", micro(d.each()), ratio), fmt.Sprintf("%.1f µs at %.0f/s", micro(floor), reached), "≤ 1.5 ×", ratio <= 1.5)
-		found.add(fmt.Sprintf("  of one core: gateway %.0f %%, clients %.0f %%", percent(d.cpu, d.took), percent(d.generator, d.took)),
-			fmt.Sprintf("%d of %d received", d.events, d.events), "")
-		if d.rate() < 0.95*rate {
+		t := turns[len(turns)/2]
+		found.check(fmt.Sprintf("CPU for one event of %d bytes, %d streams, %d of each user, %.0f events/s", size, n, each, t.rate()),
+			fmt.Sprintf("%.1f µs, %.2f ×", micro(t.each()), t.ratio()), fmt.Sprintf("%.1f µs at %.0f/s", micro(t.floor), t.reached), "≤ 1.5 ×", t.ratio() <= 1.5)
+		found.add(fmt.Sprintf("  of one core: gateway %.0f %%, clients %.0f %%", percent(t.cpu, t.took), percent(t.generator, t.took)),
+			fmt.Sprintf("%d of %d received; %d turns, %.2f to %.2f ×", t.events, t.events, len(turns), turns[0].ratio(), turns[len(turns)-1].ratio()), "")
+		if t.rate() < 0.95*rate {
 			found.add(fmt.Sprintf("  not the %.0f events/s that were asked for: Postgres and the clients share these cores", rate), "", "")
 		}
 	}
 	return nil
+}
+
+// cpuTurns returns the turns, the best ratio first, and the size of an event.
+func (r *runner) cpuTurns(ctx context.Context, s *site, users, each int, rate float64) (turns []turn, size int, err error) {
+	tokens, err := mintTokens(r.secret, 1, users)
+	if err != nil {
+		return nil, 0, err
+	}
+	c, err := r.crowd(ctx, s.target(), users*each, tokens)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer c.stop()
+	f, err := startFloor()
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.stop()
+	beside, err := r.crowd(ctx, f.target(), users*each, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer beside.stop()
+	w := &writer{db: s.db, statement: insertSQL, first: 1, users: users}
+	if err := w.fit(ctx, &s.gateway, c, eventBytes); err != nil {
+		return nil, 0, err
+	}
+	if size, err = w.eventSize(ctx, &s.gateway, c); err != nil {
+		return nil, 0, err
+	}
+	if _, err := deliver(ctx, s, c, w, each, int(rate)/each, rate/float64(each)); err != nil { // to warm up
+		return nil, 0, err
+	}
+	sent := 0
+	for range rounds {
+		t := turn{}
+		if t.delivery, err = deliver(ctx, s, c, w, each, int(rate*r.period(5*time.Second).Seconds())/each, rate/float64(each)); err != nil {
+			return nil, 0, err
+		}
+		sent += t.events
+		if t.floor, t.reached, err = floorSend(ctx, f, beside, t.delivery, each, sent); err != nil {
+			return nil, 0, err
+		}
+		turns = append(turns, t)
+	}
+	slices.SortFunc(turns, func(a, b turn) int { return cmp.Compare(a.ratio(), b.ratio()) })
+	return turns, size, nil
 }
 
 // crowd opens n streams and waits until all are open.
@@ -83,22 +128,6 @@ func (r *runner) crowd(ctx context.Context, t target, n int, tokens []string) (*
 		return nil, err
 	}
 	return c, nil
-}
-
-// deliverFitted warms up and measures ten seconds of events of eventBytes, and
-// returns their size too.
-func (r *runner) deliverFitted(ctx context.Context, s *site, c *crew, w *writer, each int, rate float64) (d delivery, size int, err error) {
-	if err := w.fit(ctx, &s.gateway, c, eventBytes); err != nil {
-		return d, 0, err
-	}
-	if size, err = w.eventSize(ctx, &s.gateway, c); err != nil {
-		return d, 0, err
-	}
-	if _, err := deliver(ctx, s, c, w, each, int(rate)/each, rate/float64(each)); err != nil {
-		return d, 0, err
-	}
-	d, err = deliver(ctx, s, c, w, each, int(rate*r.period(10*time.Second).Seconds())/each, rate/float64(each))
-	return d, size, err
 }
 
 // deliver inserts rows, each of which is each events, waits until they were
@@ -130,24 +159,15 @@ func deliver(ctx context.Context, s *site, c *crew, w *writer, each, rows int, r
 	return d, err
 }
 
-// floorSend has the floor send what d was, at the same pace.
-func (r *runner) floorSend(ctx context.Context, n int, d delivery, each int) (cpu time.Duration, rate float64, err error) {
-	f, err := startFloor()
-	if err != nil {
-		return 0, 0, err
-	}
-	defer f.stop()
-	c, err := r.crowd(ctx, f.target(), n, nil)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer c.stop()
+// floorSend has the floor send what d was, at the same pace, with which its
+// clients c have read all events.
+func floorSend(ctx context.Context, f *floor, c *crew, d delivery, each, all int) (cpu time.Duration, rate float64, err error) {
 	perBurst := max(1, burst/each) * each
 	cpu, a, err := f.send(floorTask{Events: d.events, Burst: perBurst, Bytes: eventBytes, Every: time.Duration(float64(perBurst) / d.rate() * float64(time.Second))})
 	if err != nil {
 		return 0, 0, err
 	}
-	_, err = c.wait(ctx, "receive the floor's events", func(n counts) bool { return n.Events[kindNotification] == int64(d.events) })
+	_, err = c.wait(ctx, "receive the floor's events", func(n counts) bool { return n.Events[kindNotification] == int64(all) })
 	return cpu, float64(a.Sent) / a.Took.Seconds(), err
 }
 
