@@ -129,10 +129,10 @@ func faults() map[string]fault {
 		},
 		"the view is broken": {
 			begin: func(o *outage) {
-				o.sql("ALTER FUNCTION notification_gateway.reference_crm_data(jsonb) RENAME TO away; ALTER VIEW notification_gateway.feed RENAME TO away")
+				o.sql("ALTER VIEW notification_gateway.feed RENAME TO away")
 			},
 			end: func(o *outage) {
-				o.sql("ALTER FUNCTION notification_gateway.away(jsonb) RENAME TO reference_crm_data; ALTER VIEW notification_gateway.away RENAME TO feed")
+				o.sql("ALTER VIEW notification_gateway.away RENAME TO feed")
 			},
 			says: "notification_gateway.feed", write: true, keeps: true,
 		},

@@ -168,9 +168,8 @@ func TestOutputHoldsNoSecret(t *testing.T) {
 	for _, statement := range []string{
 		// A row whose view cannot be read, a recipient that cannot be looked up, a
 		// disconnect, and the connections being cut: Postgres's own texts quote values.
-		"ALTER FUNCTION notification_gateway.reference_crm_data(jsonb) RENAME TO away",
-		`CREATE FUNCTION notification_gateway.reference_crm_data(n jsonb) RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE 'cannot read %', n USING DETAIL = n::text; END $$`,
-		"CREATE OR REPLACE VIEW notification_gateway.feed AS SELECT id, user_id AS user_key, notification_gateway.reference_crm_data(to_jsonb(n)) AS data, (to_jsonb(n)->>'created_at')::timestamptz AS created_at, false AS is_read FROM notifications n",
+		`CREATE FUNCTION notification_gateway.cannot_read(n jsonb) RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE 'cannot read %', n USING DETAIL = n::text; END $$`,
+		"CREATE OR REPLACE VIEW notification_gateway.feed AS SELECT id, user_id AS user_key, notification_gateway.cannot_read(to_jsonb(n)) AS data, (to_jsonb(n)->>'created_at')::timestamptz AS created_at, false AS is_read FROM notifications n",
 		"INSERT INTO notifications (user_id, notification_type, title, message) VALUES (5, 'x', '" + title + "', 'm')",
 	} {
 		if err := db.Exec(t.Context(), statement); err != nil {

@@ -12,9 +12,11 @@ GRANT SELECT ON public.notifications, public.tasks, public.leads, public.task_re
 SET LOCAL ROLE notification_gateway_owner;
 
 DROP VIEW IF EXISTS notification_gateway.feed, notification_gateway.identity;
+DROP FUNCTION IF EXISTS notification_gateway.reference_crm_data(jsonb); -- of an earlier version
 
--- The notification as JSON. Type json, not jsonb, keeps the order of the keys.
-CREATE OR REPLACE FUNCTION notification_gateway.reference_crm_data(n jsonb) RETURNS json LANGUAGE plpgsql STABLE
+-- What belongs to a notification of certain types, as further keys of its JSON.
+-- A function, because a view would lock these tables for every notification.
+CREATE OR REPLACE FUNCTION notification_gateway.reference_crm_related(n jsonb) RETURNS text LANGUAGE plpgsql STABLE
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   kind text := n->>'notification_type';
@@ -39,22 +41,24 @@ BEGIN
     parts := parts || ',"reminder_data":' || CASE WHEN r IS NULL THEN 'null' ELSE json_build_object(
       'id', r->'id', 'remind_at', notification_gateway.rfc3339(r->'remind_at'), 'is_sent', r->'is_sent')::text END;
   END IF;
-  RETURN (
-    left(json_build_object('id', n->'id', 'user', n->'user_id', 'notification_type', n->'notification_type',
-      'title', n->'title', 'message', n->'message', 'lead_id', n->'lead_id', 'task_id', n->'task_id',
-      'reminder_id', n->'reminder_id', 'metadata', n->'metadata')::text, -1)
-    || parts || ',' ||
-    substr(json_build_object('is_read', n->'is_read', 'read_at', notification_gateway.rfc3339(n->'read_at'),
-      'created_at', notification_gateway.rfc3339(n->'created_at'),
-      'updated_at', notification_gateway.rfc3339(n->'updated_at'))::text, 2))::json;
+  RETURN parts;
 END $$;
 
+-- The notification as JSON. Type json, not jsonb, keeps the order of the keys.
+-- OFFSET 0 lets each row become JSON once. The gateway's sessions are in UTC, so
+-- that replace does what rfc3339 does, at a fifth of the cost.
 CREATE VIEW notification_gateway.feed AS
 SELECT n.id, n.user_id AS user_key,
-  notification_gateway.reference_crm_data(to_jsonb(n)) AS data,
-  (to_jsonb(n)->>'created_at')::timestamptz AS created_at,
-  (to_jsonb(n)->>'is_read')::boolean AS is_read
-FROM public.notifications n;
+  (left(json_build_object('id', j->'id', 'user', j->'user_id', 'notification_type', j->'notification_type',
+      'title', j->'title', 'message', j->'message', 'lead_id', j->'lead_id', 'task_id', j->'task_id',
+      'reminder_id', j->'reminder_id', 'metadata', j->'metadata')::text, -1)
+    || CASE WHEN j->>'notification_type' IN ('task_assignment', 'task_reminder', 'lead_assignment')
+      THEN notification_gateway.reference_crm_related(j) ELSE '' END
+    || ',' || substr(replace(json_build_object('is_read', j->'is_read', 'read_at', j->'read_at',
+      'created_at', j->'created_at', 'updated_at', j->'updated_at')::text, '+00:00"', 'Z"'), 2))::json AS data,
+  (j->>'created_at')::timestamptz AS created_at,
+  (j->>'is_read')::boolean AS is_read
+FROM public.notifications n CROSS JOIN LATERAL (SELECT to_jsonb(n) AS j OFFSET 0) j;
 
 -- The active employee whose email is the user's username, else the user's email.
 CREATE OR REPLACE FUNCTION notification_gateway.reference_crm_recipient(u jsonb) RETURNS bigint LANGUAGE plpgsql STABLE
