@@ -26,6 +26,9 @@ const (
 	ReplayGuardSQL = replayPage + replaySQL + replayGuardSQL + replayOrder
 )
 
+// FullPollSQL is that of a poll that brings its rows in full.
+func FullPollSQL() string { return fullPollSQL("bigint") }
+
 // Prefetched returns how many full rows have come with the batch that is being
 // delivered.
 func (s *Store) Prefetched() int {

@@ -189,7 +189,7 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 	for wake := wakeReconnect; ; {
 		f.store.config.Metrics.wakes.WithLabelValues(wake).Inc()
 		f.bell.rung = false
-		batch, err := f.poll(ctx, conn, taker.Streams() > 0)
+		batch, err := f.poll(ctx, conn, taker.Streams() > 0 && wake != wakeMore)
 		if err != nil {
 			return polled, fmt.Errorf("poll: %w", err)
 		}

@@ -24,7 +24,7 @@ func TestPlansOfALargeLog(t *testing.T) {
 	replay := fmt.Sprintf("'5', '%d', '{%d,%d}', '0', 0, 1001, '%d', 100000", last-33_000, last-40_000, last-50_000, last-33_000)
 	for _, when := range []string{"without statistics", "with them"} {
 		for name, q := range map[string]struct{ sql, args, index string }{
-			"poll": {store.PollSQL, poll, "log_pkey"}, "poll in a new life": {store.PollGuardSQL, poll + fmt.Sprintf(", clock_timestamp() - interval '1 minute', '%d'", last-300), "log_pkey"},
+			"poll": {store.PollSQL, poll, "log_pkey"}, "poll with its rows": {store.FullPollSQL(), poll, "log_pkey"}, "poll in a new life": {store.PollGuardSQL, poll + fmt.Sprintf(", clock_timestamp() - interval '1 minute', '%d'", last-300), "log_pkey"},
 			"replay": {store.ReplaySQL, replay, "log_user"}, "replay in a new life": {store.ReplayGuardSQL, replay + ", clock_timestamp() + interval '1 minute'", "log_user"},
 		} {
 			c.sql("PREPARE q AS %s", q.sql)

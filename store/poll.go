@@ -22,8 +22,9 @@ import (
 // to position $4 have been handed over already. Each range gives at most $5
 // rows, the first in order.
 const (
-	pollSQL = `SELECT pg_current_snapshot()::text, clock_timestamp(), '0'::xid8, 'notification_gateway.log'::regclass::oid::bigint, '', '', ''
-UNION ALL (` + pollColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
+	pollSQL  = pollHead + "\nUNION ALL " + pollRows
+	pollHead = `SELECT pg_current_snapshot()::text, clock_timestamp(), '0'::xid8, 'notification_gateway.log'::regclass::oid::bigint, '', '', ''`
+	pollRows = `(` + pollColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
 UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)`
 	pollColumns = `SELECT '', inserted_at, xid, position, user_key, item_id, coalesce(disconnect, '')
   FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
@@ -49,7 +50,7 @@ const (
 
 // poll brings what became visible since f.position, at most f.limit rows. The
 // first poll of a process brings nothing but the position to begin at. With full
-// the rows come with it as Load would bring them.
+// the rows come with it as Load would bring them, if they can.
 func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
@@ -72,10 +73,10 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 		f.highest = max(f.highest, batch.Entries[n-1].XID)
 	}
 	batch.Cursor = MakeCursor(server.install, server.incarnation, found.at, found.snapshot.Clip(f.highest))
-	if len(batch.Entries) > f.limit {
-		batch.Entries = batch.Entries[:f.limit]
+	if limit := found.limit; len(batch.Entries) > limit {
+		batch.Entries = batch.Entries[:limit]
 		// The last transaction may go on.
-		batch.Cursor, batch.Partial = batch.Cursor.inside(batch.Entries[f.limit-1].place(), f.position), true
+		batch.Cursor, batch.Partial = batch.Cursor.inside(batch.Entries[limit-1].place(), f.position), true
 	}
 	if guarded {
 		batch.Entries = slices.DeleteFunc(batch.Entries, f.store.recent.has)
@@ -88,21 +89,9 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 	return batch, nil
 }
 
-// ask sends the poll's statement, and with full the prefetch's behind it in the
-// same round trip. The failure of the second is not one of the poll.
+// ask sends the poll's statement: with full the one that brings rows in full,
+// and when that fails the one that reads the log alone.
 func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool) (found found, err error) {
-	if !f.bell.listens { // the next statement may go to another server process
-		full = false
-	} else if f.polling == nil {
-		if f.polling, err = conn.Prepare(ctx, pollName, pollSQL, nil); err != nil {
-			return found, fmt.Errorf("prepare: %w", err)
-		}
-	}
-	if full {
-		if full, err = f.store.prefetch.ready(ctx, conn, f.store.server.Load().idType); err != nil {
-			return found, err
-		}
-	}
 	from, place := f.position.snapshot, f.position.place
 	switch {
 	case f.position.IsZero():
@@ -110,53 +99,70 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 	case guarded:
 		place = Place{} // its transaction ID may be another's by now
 	}
-	args := [][]byte{
-		decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position), decimal(f.limit + 1),
-	}
-	binaryFormat := []int16{pgx.BinaryFormatCode} // of all columns
-	pipeline := conn.StartPipeline(ctx)
-	defer func() {
-		if err = errors.Join(err, pipeline.Close()); err != nil && full {
-			f.store.prefetch.failed(err) //nolint:errcheck // it may be what was late
+	args := [][]byte{decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position)}
+	if full && f.bell.listens && !guarded {
+		if limit := min(f.limit, prefetchRows); f.store.prefetch.due() {
+			found, err = f.askFull(ctx, conn, append(args, decimal(limit+1)))
+			if found.limit = limit; err == nil {
+				return found, nil
+			}
+			if err := f.store.prefetch.failed(err); err != nil {
+				return found, err
+			}
 		}
-	}()
+	}
+	args = append(args, decimal(f.limit+1))
 	switch {
 	case guarded:
 		young := f.position.at.Add(-guard)
 		args = append(args, []byte(young.Format(time.RFC3339Nano)), decimal(f.marks.endedBy(young)))
-		pipeline.SendQueryParams(pollSQL+pollGuardSQL, args, nil, nil, binaryFormat)
-	case f.bell.listens:
-		pipeline.SendQueryStatement(f.polling, args, nil, binaryFormat)
+		found, err = exchange(ctx, conn, func(p *pgconn.Pipeline) { p.SendQueryParams(pollSQL+pollGuardSQL, args, nil, nil, binaryFormat) })
+	case !f.bell.listens: // the next statement may go to another server process
+		found, err = exchange(ctx, conn, func(p *pgconn.Pipeline) { p.SendQueryParams(pollSQL, args, nil, nil, binaryFormat) })
 	default:
-		pipeline.SendQueryParams(pollSQL, args, nil, nil, binaryFormat)
+		if f.polling == nil {
+			if f.polling, err = conn.Prepare(ctx, pollName, pollSQL, nil); err != nil {
+				return found, fmt.Errorf("prepare: %w", err)
+			}
+		}
+		found, err = exchange(ctx, conn, func(p *pgconn.Pipeline) { p.SendQueryStatement(f.polling, args, nil, binaryFormat) })
 	}
-	if full {
-		f.store.prefetch.send(pipeline, args)
+	found.limit = f.limit
+	return found, err
+}
+
+// askFull asks for the log and the rows in full.
+func (f *Feed) askFull(ctx context.Context, conn *pgconn.PgConn, args [][]byte) (found found, err error) {
+	statement, err := f.store.prefetch.prepared(ctx, conn, f.store.server.Load().idType)
+	if err != nil {
+		return found, err
 	}
+	found, err = exchange(ctx, conn, func(p *pgconn.Pipeline) { p.SendQueryStatement(statement, args, nil, binaryFormat) })
+	if err == nil {
+		f.store.prefetch.keep(found.rows)
+	}
+	return found, err
+}
+
+var binaryFormat = []int16{pgx.BinaryFormatCode} // of all columns
+
+// exchange sends one statement and reads what a poll finds.
+func exchange(ctx context.Context, conn *pgconn.PgConn, send func(*pgconn.Pipeline)) (found found, err error) {
+	pipeline := conn.StartPipeline(ctx)
+	defer func() { err = errors.Join(err, pipeline.Close()) }()
+	send(pipeline)
 	if err := pipeline.Sync(); err != nil {
 		return found, err
 	}
-	result, err := nextResult(pipeline)
+	results, err := pipeline.GetResults()
 	if err != nil {
 		return found, err
-	}
-	if found, err = readFound(result); err != nil || !full {
-		return found, err
-	}
-	return found, f.store.prefetch.receive(pipeline)
-}
-
-// nextResult is that of the next statement of a pipeline.
-func nextResult(p *pgconn.Pipeline) (*pgconn.ResultReader, error) {
-	results, err := p.GetResults()
-	if err != nil {
-		return nil, err
 	}
 	result, ok := results.(*pgconn.ResultReader)
 	if !ok {
-		return nil, fmt.Errorf("a %T where rows were expected", results)
+		return found, fmt.Errorf("a %T where rows were expected", results)
 	}
-	return result, nil
+	return readFound(result)
 }
 
 // found is the result of a poll.
@@ -164,14 +170,17 @@ type found struct {
 	snapshot Snapshot
 	at       time.Time // the server's clock
 	table    int64     // the log's OID
+	limit    int       // rows that were asked for, but for one that shows whether there are more
 	entries  []Entry
+	rows     map[string]fullRow // by item ID; nil where only the log was read
 }
 
-// readFound reads the rows of pollSQL, of which the first has the snapshot.
+// readFound reads the rows of pollSQL or fullPollSQL, of which the first has the
+// snapshot.
 func readFound(result *pgconn.ResultReader) (out found, err error) {
 	for result.NextRow() {
 		raw := result.Values() // good until NextRow
-		if len(raw) != 7 || len(raw[1]) != 8 || len(raw[2]) != 8 || len(raw[3]) != 8 {
+		if (len(raw) != 7 && len(raw) != 10) || len(raw[1]) != 8 || len(raw[2]) != 8 || len(raw[3]) != 8 {
 			return out, errors.New("a row of another form")
 		}
 		at := time.UnixMicro(epoch + int64(binary.BigEndian.Uint64(raw[1]))).UTC()
@@ -187,6 +196,14 @@ func readFound(result *pgconn.ResultReader) (out found, err error) {
 			XID: binary.BigEndian.Uint64(raw[2]), Position: number, InsertedAt: at,
 			UserKey: string(raw[4]), ItemID: string(raw[5]), Disconnect: string(raw[6]),
 		})
+		if len(raw) == 10 && raw[7] != nil && raw[8] != nil { // else it is not there, or too large
+			row := fullRow{userKey: string(raw[7])}
+			row.data, row.err = line(raw[8], isTrue(raw[9]))
+			if out.rows == nil {
+				out.rows = map[string]fullRow{}
+			}
+			out.rows[string(raw[5])] = row
+		}
 	}
 	_, err = result.Close()
 	return out, err

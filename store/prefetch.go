@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -12,27 +12,28 @@ import (
 
 const (
 	prefetchName  = "prefetch"           // of the prepared statement
-	prefetchRows  = 64                   // of each index range; of a larger batch the rest is loaded as usual
+	prefetchRows  = 100                  // of a poll that brings them in full; when there are more, the next reads the log alone
 	prefetchShare = 0.5                  // of the rows found must be asked for
 	prefetchQuick = 5 * time.Millisecond // for a row; a slower view shall not hold up polls
 	prefetchRest  = time.Minute          // after a failure
 	prefetchSize  = 64 << 10             // bytes of a row
 )
 
-// prefetchSQL reads in full what pollSQL finds, by the same parameters ($5 is
-// prefetchRows), a moment later.
-func prefetchSQL(idType string) string {
-	return fmt.Sprintf("SELECT id, user_key, CASE WHEN octet_length(data) <= %d THEN data END, checked", prefetchSize) + `
-FROM (SELECT id::text, user_key::text, data::text AS data, ` + checkedColumn + ` AS checked` + feedRows(`WHERE id = ANY (ARRAY(
-  (`+prefetchColumns+`xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
-UNION ALL (`+prefetchColumns+`xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5))::`+idType+"[])") + " OFFSET 0) f"
+// fullPollSQL is pollSQL with three columns more, from the view: the recipient,
+// the data unless it is large, and whether Postgres has checked it. They are null
+// where the view has no such row.
+func fullPollSQL(idType string) string {
+	return pollHead + `, '', '', false
+UNION ALL SELECT l.*, f.user_key, f.data, f.checked
+FROM (` + pollRows + `) l (snapshot, inserted_at, xid, position, user_key, item_id, disconnect)
+LEFT JOIN LATERAL (SELECT user_key, CASE WHEN octet_length(data) <= ` + strconv.Itoa(prefetchSize) + ` THEN data END AS data, checked
+  FROM (SELECT user_key::text, data::text AS data, ` + checkedColumn + " AS checked" +
+		feedRows("WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::"+idType) + " LIMIT 1) f OFFSET 0) f ON true"
 }
 
-const prefetchColumns = `SELECT item_id FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND disconnect IS NULL AND `
-
-// prefetch brings full rows in the round trip of the poll that finds them,
-// which spares every notification the second one, while most of what polls find
-// is loaded anyway. Load takes from it what is there.
+// prefetch brings full rows with the poll that finds them, which spares every
+// notification a second round trip, while most of what polls find is loaded
+// anyway. Load takes from it what is there.
 //
 // It can only save time: without it, and when its statement fails, everything
 // is loaded as usual. It rests while the gateway has no stream, and where the
@@ -63,65 +64,41 @@ func (p *prefetch) reset() {
 	p.rows, p.asked = nil, 0
 }
 
-// ready reports whether the next poll should bring its rows in full, and has
-// the statement prepared for it.
-func (p *prefetch) ready(ctx context.Context, conn *pgconn.PgConn, idType string) (bool, error) {
-	if p.share < prefetchShare || time.Now().Before(p.rest) {
-		return false, nil
-	}
+// due reports whether the next poll should bring its rows in full.
+func (p *prefetch) due() bool { return p.share >= prefetchShare && !time.Now().Before(p.rest) }
+
+// prepared is the statement of a poll that does.
+func (p *prefetch) prepared(ctx context.Context, conn *pgconn.PgConn, idType string) (*pgconn.StatementDescription, error) {
 	if p.broken { // the view may have been made anew
 		if err := conn.Deallocate(ctx, prefetchName); err != nil {
-			return false, err
+			return nil, err
 		}
 		p.statement, p.broken = nil, false
 	}
 	if p.statement == nil {
 		var err error
-		if p.statement, err = conn.Prepare(ctx, prefetchName, prefetchSQL(idType), nil); err != nil {
-			return false, p.failed(err)
+		if p.statement, err = conn.Prepare(ctx, prefetchName, fullPollSQL(idType), nil); err != nil {
+			return nil, err
 		}
 	}
-	return true, nil
+	return p.statement, nil
 }
 
 // failed lets the prefetch rest, and returns an error that is not only its own.
 func (p *prefetch) failed(err error) error {
 	p.rest = time.Now().Add(prefetchRest)
 	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) {
+		p.broken = p.statement != nil
 		return nil
 	}
 	return err
 }
 
-// send adds the statement to a poll with the parameters args.
-func (p *prefetch) send(pipeline *pgconn.Pipeline, args [][]byte) {
-	pipeline.SendQueryStatement(p.statement, append(args[:4:4], decimal(prefetchRows)), nil, nil)
-}
-
-// receive takes what the statement brought.
-func (p *prefetch) receive(pipeline *pgconn.Pipeline) error {
-	rows := map[string]fullRow{}
-	result, err := nextResult(pipeline)
-	if err == nil {
-		for result.NextRow() {
-			raw := result.Values()              // text; good until NextRow
-			if raw[1] == nil || raw[2] == nil { // too large, perhaps
-				continue
-			}
-			row := fullRow{userKey: string(raw[1])}
-			row.data, row.err = line(raw[2], isTrue(raw[3]))
-			rows[string(raw[0])] = row
-		}
-		_, err = result.Close()
-	}
-	if err != nil {
-		p.broken = true
-		return p.failed(err)
-	}
+// keep has Load find rows while their batch is delivered.
+func (p *prefetch) keep(rows map[string]fullRow) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rows = rows
-	return nil
 }
 
 // find returns the notifications of the entries that are here, and the indices
