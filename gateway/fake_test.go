@@ -118,11 +118,19 @@ func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.
 	return page, nil
 }
 
-func (f *fakeSource) Unread(context.Context, string, int) ([]store.Notification, error) {
+func (f *fakeSource) Unread(context.Context, string, int) ([]store.Entry, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.replays++
-	return f.unread, f.err
+	return make([]store.Entry, len(f.unread)), f.err
+}
+
+// LoadPage brings the unread one by one.
+func (f *fakeSource) LoadPage(_ context.Context, rest []store.Entry) ([]store.Notification, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := len(f.unread) - len(rest)
+	return f.unread[i : i+1], f.err
 }
 
 func (f *fakeSource) asked() int {

@@ -74,21 +74,32 @@ func (h *hub) wait(ctx context.Context, message string, cause error, pause *time
 // Until the last of them the client has no position: a connection that breaks
 // before is answered with a reset.
 func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
-	all, err := h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)
-	for pause := replayPauseMin; err != nil; {
-		if at, err = h.wait(ctx, "unread notifications wait for Postgres", err, &pause, at, at); err != nil {
-			return err
-		}
-		all, err = h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)
+	var rest []store.Entry
+	list := func() (err error) {
+		rest, err = h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)
+		return err
 	}
-	after := make([]store.Cursor, len(all))
-	if len(all) > 0 {
-		after[len(all)-1] = at
-	}
-	pace := h.resumePace()
-	told, err := h.sendPage(ctx, s, all, after, store.Cursor{}, pace)
+	at, err := h.persist(ctx, at, list)
 	if err != nil {
 		return err
+	}
+	pace, told := h.resumePace(), store.Cursor{}
+	for len(rest) > 0 {
+		var page []store.Notification
+		// The position stays: it is that of the list.
+		if _, err := h.persist(ctx, at, func() (err error) { page, err = h.source.LoadPage(ctx, rest); return err }); err != nil {
+			return err
+		}
+		after := make([]store.Cursor, len(page))
+		if rest = rest[len(page):]; len(rest) == 0 {
+			after[len(page)-1] = at
+		}
+		if told, err = h.sendPage(ctx, s, page, after, told, pace); err != nil {
+			return err
+		}
+		if h.left(s) { // nobody reads the rest
+			return errStreamEnded
+		}
 	}
 	if told.IsZero() { // no event carried the position
 		if err := send(ctx, s, pingEvent(at.String(), time.Now()), pace); err != nil {
@@ -100,6 +111,19 @@ func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 		return err
 	}
 	return h.catchUp(ctx, s, at, to, store.Place{}, pace)
+}
+
+// persist asks until Postgres answers, and returns the position by then.
+func (h *hub) persist(ctx context.Context, at store.Cursor, ask func() error) (store.Cursor, error) {
+	for pause := replayPauseMin; ; {
+		err := ask()
+		if err == nil {
+			return at, nil
+		}
+		if at, err = h.wait(ctx, "unread notifications wait for Postgres", err, &pause, at, at); err != nil {
+			return at, err
+		}
+	}
 }
 
 // sendPage sends rows as fast as the client reads them. Each carries the

@@ -19,7 +19,8 @@ import (
 func prepare(c *pgx.ConnConfig) {
 	c.RuntimeParams["application_name"] = ApplicationName
 	c.RuntimeParams["timezone"] = "UTC"
-	c.RuntimeParams["client_encoding"] = "UTF8" // whatever the database's is: streams and JSON are UTF-8
+	c.RuntimeParams["client_encoding"] = "UTF8"           // whatever the database's is: streams and JSON are UTF-8
+	c.RuntimeParams["standard_conforming_strings"] = "on" // for the patterns in our functions
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = 5 * time.Second
@@ -37,11 +38,16 @@ func isDirect(ctx context.Context, conn *pgx.Conn) (bool, error) {
 }
 
 // tune makes plans that do not depend on the parameters (a batch of one and a
-// batch of a thousand use the same index). It changes the session, so it is
-// not for one that a pooler lends to others.
+// batch of a thousand use the same index), and leaves time limits to us: what the
+// database or the role has for its applications would end the feed while it waits
+// to be rung, and fail a whole batch for a row that is slow. It changes the
+// session, so it is not for one that a pooler lends to others.
 func tune(ctx context.Context, conn *pgx.Conn) error {
-	if _, err := conn.PgConn().Exec(ctx, "SET jit = off; SET plan_cache_mode = force_generic_plan").ReadAll(); err != nil {
-		return fmt.Errorf("set the planner up: %w", err)
+	_, err := conn.PgConn().Exec(ctx, `SET jit = off; SET plan_cache_mode = force_generic_plan;
+		SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN
+			('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')`).ReadAll()
+	if err != nil {
+		return fmt.Errorf("set the session up: %w", err)
 	}
 	return nil
 }

@@ -15,8 +15,11 @@ func (f *Feed) Impatient(d time.Duration) { f.patience = d }
 // HurryLoads gives a page of rows d to come.
 func (s *Store) HurryLoads(d time.Duration) { s.batches.deadline, s.replays.deadline = d, d }
 
-// LoadBytes is how much of full rows may be in memory at once.
-const LoadBytes = loadBytes
+// How much of full rows may be in memory at once.
+const (
+	LoadBytes   = loadBytes
+	ReplayBytes = replayBytes
+)
 
 // The statements whose plans matter when the log is large.
 const (

@@ -15,7 +15,7 @@ const (
 	loadPatience = 10 * time.Second // for a batch; rows that are not there by then are late
 	loadPage     = 500              // rows in one round trip at the most
 	loadFirst    = 50               // rows in the first, while nobody knows how large they are; most batches are smaller
-	loadBytes    = 32 << 20         // of full rows in memory for one batch, and a page of load more
+	loadBytes    = 32 << 20         // of full rows in memory for one batch, and a row more
 	replayBytes  = 4 << 20          // the same for one page of a replay, of which there are many at a time
 )
 
@@ -65,22 +65,29 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 	return out, nil
 }
 
+// LoadPage brings the full rows of the first of entries, as Load does: at least
+// one, and no more than one of many replays may have in memory.
+func (s *Store) LoadPage(ctx context.Context, entries []Entry) ([]Notification, error) {
+	return s.load(ctx, entries, s.replays)
+}
+
 // load asks Postgres. It brings at least one row, and ends early when it has
 // the bytes.
 func (s *Store) load(ctx context.Context, entries []Entry, how loading) ([]Notification, error) {
 	var out []Notification
+	size := min(loadFirst, s.pageSize(how, int(s.rowSize.Load())))
 	for bytes := 0; len(out) < len(entries) && bytes < how.bytes; {
 		server := s.server.Load()
 		if server == nil {
 			return nil, ErrNotReady
 		}
-		size := min(loadPage, 1+how.bytes/4/(1+int(s.rowSize.Load())))
-		if len(out) == 0 {
-			size = min(size, loadFirst)
-		}
 		page := entries[len(out):min(len(out)+size, len(entries))]
-		rows, err := s.loadRows(ctx, server, page, how.deadline)
-		if err != nil && ctx.Err() == nil && (isRowError(err) || errors.Is(err, context.DeadlineExceeded)) {
+		rows, err := s.loadRows(ctx, server, page, how)
+		if err == nil && len(rows) == 0 { // others came first, and were large
+			size = 1
+			continue
+		}
+		if err != nil && ctx.Err() == nil && (isRowError(err) || isLate(err)) {
 			rows, err = s.loadHalves(ctx, page, err, how)
 		}
 		if err != nil {
@@ -93,8 +100,14 @@ func (s *Store) load(ctx context.Context, entries []Entry, how loading) ([]Notif
 		}
 		bytes += read
 		s.rowSize.Store(int64(read / len(rows)))
+		size = s.pageSize(how, bytes/len(out))
 	}
 	return out, nil
+}
+
+// pageSize is for how many rows of so many bytes to ask at once.
+func (s *Store) pageSize(how loading, rowSize int) int {
+	return min(loadPage, 1+how.bytes/4/(1+rowSize))
 }
 
 // loadHalves finds the rows that make a batch fail by halving it, and gives
@@ -127,14 +140,14 @@ func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error, ho
 // recipient would be told to reload for nothing. Nor is a view that was made
 // anew with keys of another type.
 func (s *Store) loadOne(ctx context.Context, e Entry, cause error, how loading) ([]Notification, error) {
-	if _, err := s.loadRows(ctx, s.server.Load(), nil, how.deadline); err != nil {
+	if _, err := s.loadRows(ctx, s.server.Load(), nil, how); err != nil {
 		anew, typeErr := s.relearn(ctx, how.deadline)
 		if typeErr == nil && anew {
 			return s.load(ctx, []Entry{e}, how)
 		}
 		return nil, fmt.Errorf("read the view feed: %w", err)
 	}
-	if errors.Is(cause, context.DeadlineExceeded) {
+	if isLate(cause) {
 		cause = ErrLate
 	}
 	return []Notification{{Entry: e, Err: cause}}, nil
@@ -172,10 +185,13 @@ func feedRows(which string) string {
 	return " FROM (SELECT id, user_key, data, created_at FROM notification_gateway.feed " + which + " OFFSET 0) f"
 }
 
-func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, deadline time.Duration) ([]Notification, error) {
+// loadRows brings entries by one statement: all of them, or the first, when the
+// bytes are more than may be in memory; perhaps none, because rows come in any
+// order.
+func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, how loading) ([]Notification, error) {
 	out := make([]Notification, len(entries))
 	ids := make([]string, len(entries))
-	places := make(map[string][]int, len(entries)) // by item ID; rows come in any order
+	places := make(map[string][]int, len(entries)) // by item ID
 	one := make([]int, len(entries))
 	for i, e := range entries {
 		out[i].Entry, ids[i], one[i] = e, e.ItemID, i
@@ -185,7 +201,7 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, d
 			places[e.ItemID] = one[i : i+1 : i+1]
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, deadline)
+	ctx, cancel := context.WithTimeout(ctx, how.deadline)
 	defer cancel()
 	// The parameter is cast, never the column: an index on the column serves.
 	rows, err := s.query(ctx, "SELECT id::text, user_key::text, "+dataColumns+feedRows("WHERE id = ANY ($1::text[]::"+server.idType+"[])"), ids)
@@ -193,23 +209,36 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, d
 		return nil, err
 	}
 	defer rows.Close()
+	bytes, fit := 0, len(out)
 	for rows.Next() {
 		raw := rows.RawValues() // text; good until Next
 		if raw[1] == nil {
 			continue
 		}
+		if bytes > how.bytes {
+			fit = min(fit, places[string(raw[0])][0])
+			continue
+		}
 		data, err := line(raw[2], isTrue(raw[3]))
+		bytes += len(data)
 		for _, i := range places[string(raw[0])] {
 			if out[i].UserKey == string(raw[1]) { // else it is somebody else's by now
 				out[i].Data, out[i].Err = data, err
 			}
 		}
 	}
-	return out, rows.Err()
+	return out[:fit:fit], rows.Err()
 }
 
 // isTrue reads a boolean in the text or the binary format.
 func isTrue(raw []byte) bool { return len(raw) == 1 && (raw[0] == 't' || raw[0] == 1) }
+
+// isLate reports whether a statement failed because it took too long: for us, or
+// for a time limit of the session, which a pooler may have left on it.
+func isLate(err error) bool {
+	var pg *pgconn.PgError
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &pg) && (pg.Code == "57014" || pg.Code == "55P03")
+}
 
 // isRowError reports whether a statement failed because of what it read, not
 // because of the server, the connection, the session or a lock. A view may

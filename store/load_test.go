@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -429,13 +430,56 @@ func TestDataIsComputedOnce(t *testing.T) {
 	if got := l.brings("with its poll"); got.prefetched != 1 || computed() != before+1 {
 		t.Errorf("%d rows came with the poll, computed %d times", got.prefetched, computed()-before)
 	}
-	for name, read := range map[string]func() ([]store.Notification, error){
-		"load":   func() ([]store.Notification, error) { return l.store.Load(t.Context(), oldest) },
-		"unread": func() ([]store.Notification, error) { return l.store.Unread(t.Context(), "5", 1) },
-	} {
-		before := computed()
-		if rows, err := read(); err != nil || len(rows) != 1 || len(rows[0].Data) == 0 || computed() != before+1 {
-			t.Errorf("%s: %d rows were computed %d times, %v", name, len(rows), computed()-before, err)
+	before = computed()
+	if rows, err := l.store.Load(t.Context(), oldest); err != nil || len(rows[0].Data) == 0 || computed() != before+1 {
+		t.Errorf("a row was loaded and computed %d times, %v", computed()-before, err)
+	}
+	before = computed()
+	if unread, err := l.store.Unread(t.Context(), "5", 3); err != nil || len(unread) == 0 || computed() != before {
+		t.Errorf("%d unread were listed and computed %d times, %v", len(unread), computed()-before, err)
+	}
+}
+
+// What a database or a role has as time limits for its applications failed the
+// whole batch for a slow row, again and again, and ended the feed while it
+// waited to be rung.
+func TestTimeLimitsOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.CRM(t)}
+	c.conn = c.connect()
+	c.sql(`DO $$ BEGIN
+		EXECUTE format('ALTER DATABASE %%I SET statement_timeout = 100', current_database());
+		EXECUTE format('ALTER DATABASE %%I SET lock_timeout = 100', current_database());
+		EXECUTE format('ALTER DATABASE %%I SET idle_session_timeout = 100', current_database());
+	END $$`)
+	c.sql(`CREATE FUNCTION slow() RETURNS json LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$;
+		ALTER VIEW notification_gateway.feed RENAME TO was;
+		CREATE VIEW notification_gateway.feed AS SELECT id, user_key, CASE data ->> 'title' WHEN 'slow' THEN coalesce(slow(), data) ELSE data END AS data,
+			created_at, is_read FROM notification_gateway.was`)
+	c.open(store.Config{})
+	connects := c.metric("feed_reconnects_total", "")
+	c.sql("SELECT pg_sleep(0.5); %s", insert(5, "slow")+insert(5, "quick"))
+	if got := c.titles(c.collect(2)); !reflect.DeepEqual(got, []string{"slow", "quick"}) {
+		t.Errorf("got %v", got)
+	}
+	if now := c.metric("feed_reconnects_total", ""); now != connects {
+		t.Errorf("the feed connected %v times more", now-connects)
+	}
+}
+
+// Behind a pooler the session's limits stay. A row that they end is late, and
+// the others are brought.
+func TestRowThatATimeLimitEnds(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	for code, says := range map[string]string{"57014": "statement timeout", "55P03": "lock timeout"} {
+		c.sql("CREATE OR REPLACE FUNCTION late() RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE '%s' USING ERRCODE = '%s'; END $$", says, code)
+		c.sql(`DROP VIEW notification_gateway.feed; CREATE VIEW notification_gateway.feed AS SELECT id, user_id AS user_key,
+			CASE title WHEN 'late' THEN late() ELSE json_build_object('title', title) END AS data, created_at, is_read FROM notifications`)
+		c.sql("%s", insert(5, "a")+insert(5, "late")+insert(5, "b"))
+		rows, err := c.store.Load(t.Context(), c.collect(3))
+		if err != nil || title(rows[0]) != "a" || !errors.Is(rows[1].Err, store.ErrLate) || title(rows[2]) != "b" {
+			t.Errorf("%s: got %v, %v", says, rows, err)
 		}
 	}
 }

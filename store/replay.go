@@ -103,41 +103,37 @@ func (s *Store) replayEntries(ctx context.Context, userKey string, from, to Curs
 	return entries, rows.Err()
 }
 
-// Unread brings a user's unread notifications, oldest first, at most limit, and
-// fewer where they are too large to be in memory at once.
-// They are no part of the commit order; the caller registers at a position
-// first and so can only repeat, not miss.
-func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Notification, error) {
+// Unread lists a user's unread notifications, oldest first, at most limit, for
+// LoadPage to bring. They are no part of the commit order; the caller registers at
+// a position first and so can only repeat, not miss.
+func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Entry, error) {
 	server := s.server.Load()
 	if server == nil {
 		return nil, ErrNotReady
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.replays.deadline)
 	defer cancel()
-	rows, err := s.query(ctx, "SELECT id::text, created_at, "+dataColumns+feedRows("WHERE user_key = $1::text::"+server.keyType+
-		" AND NOT is_read ORDER BY created_at, id LIMIT $2")+" ORDER BY created_at, f.id", userKey, limit)
+	rows, err := s.query(ctx, "SELECT id::text, created_at FROM notification_gateway.feed f WHERE user_key = $1::text::"+server.keyType+
+		" AND NOT is_read ORDER BY created_at, f.id LIMIT $2", userKey, limit)
 	if err != nil {
 		s.relearn(ctx, s.replays.deadline) //nolint:errcheck // the caller tries again
-		return nil, fmt.Errorf("read the unread: %w", err)
+		return nil, fmt.Errorf("list the unread: %w", err)
 	}
 	defer rows.Close()
-	var out []Notification
-	for size := 0; size < replayBytes && rows.Next(); {
-		n := Notification{Entry: Entry{UserKey: userKey}}
-		var data []byte
-		var known *bool
+	var out []Entry
+	for rows.Next() {
+		e := Entry{UserKey: userKey}
 		var createdAt *time.Time
-		if err := rows.Scan(&n.ItemID, &createdAt, &data, &known); err != nil {
-			return nil, fmt.Errorf("read the unread: %w", err)
+		if err := rows.Scan(&e.ItemID, &createdAt); err != nil {
+			return nil, fmt.Errorf("list the unread: %w", err)
 		}
 		if createdAt != nil {
-			n.InsertedAt = *createdAt
+			e.InsertedAt = *createdAt
 		}
-		n.Data, n.Err = line(data, known != nil && *known)
-		out, size = append(out, n), size+len(n.Data)
+		out = append(out, e)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read the unread: %w", err)
+		return nil, fmt.Errorf("list the unread: %w", err)
 	}
 	return out, nil
 }

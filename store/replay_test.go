@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"reflect"
+	"strconv"
 	"testing"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
@@ -84,15 +85,56 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// unread brings a user's unread notifications as a stream's replay does.
+func (c *crm) unread(userKey string, limit int) (titles []string, largest int) {
+	c.Helper()
+	rest, err := c.store.Unread(c.Context(), userKey, limit)
+	for len(rest) > 0 {
+		var page []store.Notification
+		if page, err = c.store.LoadPage(c.Context(), rest); err != nil || len(page) == 0 {
+			break
+		}
+		bytes := 0
+		for _, n := range page {
+			titles, bytes = append(titles, title(n)), bytes+len(n.Data)
+		}
+		rest, largest = rest[len(page):], max(largest, bytes)
+	}
+	if err != nil || len(rest) > 0 {
+		c.Fatalf("%d of the unread are left: %v", len(rest), err)
+	}
+	return titles, largest
+}
+
 // Unread notifications come oldest first, and no more than were asked for.
 func TestUnread(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
 	c.sql("%s", insert(5, "b")+insert(5, "a")+insert(7, "not yours")+insert(5, "c")+insert(5, "read"))
 	c.sql(`UPDATE notifications SET is_read = true WHERE title = 'read'; UPDATE notifications SET created_at = now() - interval '1 day' WHERE title = 'a'`)
-	rows, err := c.store.Unread(t.Context(), "5", 2)
-	if err != nil || len(rows) != 2 || title(rows[0]) != "a" || title(rows[1]) != "b" {
-		t.Errorf("got %v, %v", rows, err)
+	if got, _ := c.unread("5", 2); !reflect.DeepEqual(got, []string{"a", "b"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// Large unread rows were in memory all at once, or rather only as many as fit
+// came, and one that cannot be read kept all others back for ever.
+func TestUnreadComesInPages(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	const rows, size = 60, 1_000_000
+	// The oldest has the highest ID, so that it is the last that Postgres sends.
+	c.sql(`INSERT INTO notifications (user_id, notification_type, title, message, created_at)
+		SELECT 5, 'x', %[2]d + 1 - g, repeat('x', %[1]d), now() - g * interval '1 hour' FROM generate_series(1, %[2]d) g`, size, rows)
+	c.sql("ALTER TABLE notifications ALTER COLUMN task_id TYPE text")
+	c.sql("INSERT INTO notifications (user_id, notification_type, title, message, task_id) VALUES (5, 'task_assignment', 'poison', '', 'T-77')")
+	c.sql("%s", insert(5, "last"))
+	got, largest := c.unread("5", 1000)
+	if len(got) != rows+2 || got[0] != "1" || got[rows-1] != strconv.Itoa(rows) || got[rows] != "error" || got[rows+1] != "last" {
+		t.Errorf("got %v", got)
+	}
+	if most := store.ReplayBytes + 2*size; largest > most {
+		t.Errorf("%d bytes were in memory at once, want at most %d", largest, most)
 	}
 }
 
