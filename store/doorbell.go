@@ -30,7 +30,7 @@ const (
 	crowdWindow  = 100 * time.Millisecond // wakes closer than this make the feed look for waiting writers
 	crowdRings   = 100                    // in this time; then a poll for each costs more than it saves, whoever waits
 	awakePace    = 3 * time.Millisecond   // between two polls while rows come
-	awakePaceMax = 50 * time.Millisecond  // and when none have come for long, but sleep cannot be had or is not sound yet
+	awakePaceMax = 50 * time.Millisecond  // and when none have come for long, but sleep cannot be had or is not sound yet, or nobody is connected
 	calm         = 150 * time.Millisecond // without rows before the feed tries to sleep
 	awakeMax     = time.Second            // with rows before it tries again: the crowd may have gone
 	probeWait    = 2 * time.Second        // for a notification to ourselves
@@ -187,11 +187,15 @@ func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn, since time.Duration) e
 	return f.standUp(ctx, conn)
 }
 
-// wait returns when the next poll is due, and why.
-func (f *Feed) wait(ctx context.Context, conn *pgx.Conn, rows int) (wake string, err error) {
+// wait returns when the next poll is due, and why. rows is what the last one
+// brought, for so many streams.
+func (f *Feed) wait(ctx context.Context, conn *pgx.Conn, rows, streams int) (wake string, err error) {
 	now := time.Now()
 	if rows > 0 {
 		f.bell.lastRows, f.bell.pace = now, awakePace
+	}
+	if streams == 0 {
+		f.bell.pace = awakePaceMax
 	}
 	switch {
 	case f.position.place != (Place{}):

@@ -215,7 +215,7 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 		f.observe(wake, len(batch.Entries))
 		polled, refused = true, backoff{}
 		f.ready(batch.Cursor.install)
-		if wake, err = f.wait(ctx, conn, len(batch.Entries)); err != nil {
+		if wake, err = f.wait(ctx, conn, len(batch.Entries), taker.Streams()); err != nil {
 			return polled, fmt.Errorf("wait for notifications: %w", err)
 		}
 	}
