@@ -254,6 +254,7 @@ func (f *Feed) waitAwake(ctx context.Context, conn *pgx.Conn, now time.Time) (st
 		if err := f.mind(ctx, conn); err != nil {
 			return "", err
 		}
+		f.bell.pace = awakePace // writers take the locks until the next poll
 	case !f.bell.listens && now.Sub(f.bell.probed) >= probeEvery:
 		if err := f.listen(ctx, conn); err != nil {
 			return "", err
