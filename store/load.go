@@ -34,6 +34,9 @@ type loading struct {
 	bytes    int           // after so many it ends
 }
 
+// page is for how many rows of so many bytes to ask at once.
+func (how loading) page(rowSize int) int { return min(loadPage, 1+how.bytes/4/(1+rowSize)) }
+
 // Load brings the full rows of entries, same length and order, in one round
 // trip for a page: a view that is slow makes a large batch late, but does not
 // let it fail again and again. Its error is ErrLarge, or means that Postgres
@@ -75,7 +78,7 @@ func (s *Store) LoadPage(ctx context.Context, entries []Entry) ([]Notification, 
 // the bytes.
 func (s *Store) load(ctx context.Context, entries []Entry, how loading) ([]Notification, error) {
 	var out []Notification
-	size := min(loadFirst, s.pageSize(how, int(s.rowSize.Load())))
+	size := min(loadFirst, how.page(int(s.rowSize.Load())))
 	for bytes := 0; len(out) < len(entries) && bytes < how.bytes; {
 		server := s.server.Load()
 		if server == nil {
@@ -100,14 +103,9 @@ func (s *Store) load(ctx context.Context, entries []Entry, how loading) ([]Notif
 		}
 		bytes += read
 		s.rowSize.Store(int64(read / len(rows)))
-		size = s.pageSize(how, bytes/len(out))
+		size = how.page(bytes / len(out))
 	}
 	return out, nil
-}
-
-// pageSize is for how many rows of so many bytes to ask at once.
-func (s *Store) pageSize(how loading, rowSize int) int {
-	return min(loadPage, 1+how.bytes/4/(1+rowSize))
 }
 
 // loadHalves finds the rows that make a batch fail by halving it, and gives

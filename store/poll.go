@@ -100,33 +100,32 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		place = Place{} // its transaction ID may be another's by now
 	}
 	args := [][]byte{decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position)}
-	if full && f.bell.listens && !guarded {
-		if limit := min(f.limit, prefetchRows); f.store.prefetch.due() {
-			found, err = f.askFull(ctx, conn, append(args, decimal(limit+1)))
-			if found.limit = limit; err == nil {
-				return found, nil
-			}
-			if err := f.store.prefetch.failed(err); err != nil {
-				return found, err
-			}
+	if full && f.bell.listens && !guarded && f.store.prefetch.due() {
+		limit := min(f.limit, prefetchRows)
+		found, err = f.askFull(ctx, conn, append(args, decimal(limit+1)))
+		if found.limit = limit; err == nil {
+			return found, nil
+		}
+		if err := f.store.prefetch.failed(err); err != nil {
+			return found, err
 		}
 	}
 	args = append(args, decimal(f.limit+1))
+	send := func(p *pgconn.Pipeline) { p.SendQueryParams(pollSQL, args, nil, nil, binaryFormat) }
 	switch {
 	case guarded:
 		young := f.position.at.Add(-guard)
 		args = append(args, []byte(young.Format(time.RFC3339Nano)), decimal(f.marks.endedBy(young)))
-		found, err = exchange(ctx, conn, func(p *pgconn.Pipeline) { p.SendQueryParams(pollSQL+pollGuardSQL, args, nil, nil, binaryFormat) })
-	case !f.bell.listens: // the next statement may go to another server process
-		found, err = exchange(ctx, conn, func(p *pgconn.Pipeline) { p.SendQueryParams(pollSQL, args, nil, nil, binaryFormat) })
-	default:
+		send = func(p *pgconn.Pipeline) { p.SendQueryParams(pollSQL+pollGuardSQL, args, nil, nil, binaryFormat) }
+	case f.bell.listens: // else the next statement may go to another server process
 		if f.polling == nil {
 			if f.polling, err = conn.Prepare(ctx, pollName, pollSQL, nil); err != nil {
 				return found, fmt.Errorf("prepare: %w", err)
 			}
 		}
-		found, err = exchange(ctx, conn, func(p *pgconn.Pipeline) { p.SendQueryStatement(f.polling, args, nil, binaryFormat) })
+		send = func(p *pgconn.Pipeline) { p.SendQueryStatement(f.polling, args, nil, binaryFormat) }
 	}
+	found, err = exchange(ctx, conn, send)
 	found.limit = f.limit
 	return found, err
 }
