@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -162,6 +163,9 @@ func parseCursor(text string, install [16]byte) (Cursor, error) {
 	}
 	if len(text) > cursorMaxChars {
 		return malformed("too long")
+	}
+	if strings.ContainsAny(text, "\r\n") { // which the decoder passes over, and RFC 4648 section 3.3 does not
+		return malformed("broken over lines")
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(b) < 1+4+4+1+1+cursorMAC || b[0] != cursorVersion && b[0] != cursorInside {

@@ -247,6 +247,7 @@ func FuzzParseCursor(f *testing.F) {
 		f.Add(text)
 	}
 	f.Add("AZ-CfI3TmTkAvYLMt72gmAMB49oW7OaEQR0")
+	f.Add("AgECAwQAAAAHgID5wMHEggO8BbwFwMQHAQG3BX\rB3090hDDuK")
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := parseCursor(text, testInstall)
 		if err == nil && c.String() != text {
