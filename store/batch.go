@@ -48,7 +48,7 @@ type Batch struct {
 // told that something was missed (a reset).
 type Notification struct {
 	Entry
-	Data []byte // one line of JSON, never a raw CR or LF; shared by all streams, never modified
+	Data []byte // one line of JSON, never a raw CR or LF; never modified; of Load, good until its batch has been delivered
 	Err  error
 }
 

@@ -24,7 +24,7 @@ const (
 // The statements whose plans matter when the log is large.
 const (
 	PollSQL        = pollSQL
-	PollGuardSQL   = pollSQL + pollGuardSQL
+	PollGuardSQL   = guardedPollSQL
 	ReplaySQL      = replayPage + replaySQL + replayOrder
 	ReplayGuardSQL = replayPage + replaySQL + replayGuardSQL + replayOrder
 )
@@ -37,5 +37,11 @@ func FullPollSQL() string { return fullPollSQL("bigint") }
 func (s *Store) Prefetched() int {
 	s.prefetch.mu.Lock()
 	defer s.prefetch.mu.Unlock()
-	return len(s.prefetch.rows)
+	n := 0
+	for _, row := range s.prefetch.found.rows {
+		if row.here {
+			n++
+		}
+	}
+	return n
 }

@@ -5,15 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 const maxNotification = 4 << 20 // bytes of JSON; past it the recipient gets a reset instead
 
-// line turns what the view gave as data into one line of JSON, in memory of its
-// own. known says that Postgres has checked it: a column of type json or jsonb
-// holds JSON, text may hold anything.
-func line(text []byte, known bool) ([]byte, error) {
+// appendLine appends what the view gave as data as one line of JSON. known says
+// that Postgres has checked it: a column of type json or jsonb holds JSON, text
+// may hold anything.
+func appendLine(out, text []byte, known bool) ([]byte, error) {
 	switch {
 	case text == nil:
 		return nil, errors.New("data is null")
@@ -22,8 +23,9 @@ func line(text []byte, known bool) ([]byte, error) {
 	case !known && !json.Valid(text):
 		return nil, errors.New("data is no JSON")
 	}
-	out := compact(make([]byte, 0, len(text)), text)
-	if len(out) == 0 || out[0] != '{' {
+	start := len(out)
+	out = compact(slices.Grow(out, len(text)), text)
+	if len(out) == start || out[start] != '{' {
 		return nil, errors.New("data is no JSON object")
 	}
 	return out, nil

@@ -15,7 +15,7 @@ func FuzzLine(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		got, err := line(text, false)
+		got, err := appendLine(nil, text, false)
 		var want bytes.Buffer
 		object := json.Compact(&want, text) == nil && bytes.HasPrefix(want.Bytes(), []byte("{"))
 		if (err == nil) != object {
@@ -46,7 +46,7 @@ func BenchmarkLine(b *testing.B) {
 	b.Run("line", func(b *testing.B) {
 		b.SetBytes(int64(len(text)))
 		for b.Loop() {
-			if _, err := line(text, true); err != nil {
+			if _, err := appendLine(nil, text, true); err != nil {
 				b.Fatal(err)
 			}
 		}

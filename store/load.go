@@ -37,12 +37,13 @@ type loading struct {
 // page is for how many rows of so many bytes to ask at once.
 func (how loading) page(rowSize int) int { return min(loadPage, 1+how.bytes/4/(1+rowSize)) }
 
-// Load brings the full rows of entries, same length and order, in one round
-// trip for a page: a view that is slow makes a large batch late, but does not
-// let it fail again and again. Its error is ErrLarge, or means that Postgres
-// could not be asked, or that the view feed cannot be read at all, and the caller
-// tries again later; a row that alone cannot be read, or not in time (ErrLate),
-// has its own Err.
+// Load brings the full rows of entries, which are of the batch that is being
+// delivered and in order of the log: same length and order, in one round trip for
+// a page. So a view that is slow makes a large batch late, but does not let it
+// fail again and again. Its error is ErrLarge, or means that Postgres could not be
+// asked, or that the view feed cannot be read at all, and the caller tries again
+// later; a row that alone cannot be read, or not in time (ErrLate), has its own
+// Err.
 func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, error) {
 	began := time.Now()
 	out, missing := s.prefetch.find(entries)
@@ -217,7 +218,7 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, h
 			fit = min(fit, places[string(raw[0])][0])
 			continue
 		}
-		data, err := line(raw[2], isTrue(raw[3]))
+		data, err := appendLine(nil, raw[2], isTrue(raw[3]))
 		bytes += len(data)
 		for _, i := range places[string(raw[0])] {
 			if out[i].UserKey == string(raw[1]) { // else it is somebody else's by now

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -20,19 +21,21 @@ import (
 // rows not seen before are two index ranges: transactions that had not begun
 // ($1 = xmax) and those that were running ($2 = xip). Of transaction $3, rows up
 // to position $4 have been handed over already. Each range gives at most $5
-// rows, the first in order.
+// rows, the first in order. Sorted by xid and position, all rows are made before
+// the first is sent, so that we are not woken for each few of them.
 const (
-	pollSQL  = pollHead + "\nUNION ALL " + pollRows
+	pollSQL  = pollHead + "\nUNION ALL " + pollRows + pollOrder
 	pollHead = `SELECT pg_current_snapshot()::text, clock_timestamp(), '0'::xid8, 'notification_gateway.log'::regclass::oid::bigint, '', '', ''`
 	pollRows = `(` + pollColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
 UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)`
 	pollColumns = `SELECT '', inserted_at, xid, position, user_key, item_id, coalesce(disconnect, '')
   FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
-	// pollGuardSQL follows in a new incarnation of the server, when transaction
+	pollOrder = "\nORDER BY 3, 4"
+	// guardedPollSQL is for a new incarnation of the server, when transaction
 	// IDs alone prove nothing: rows younger than $6 come again. Transactions
 	// below $7 had ended by then, so that not the whole log must be looked at.
-	pollGuardSQL = `
-UNION ALL (` + pollColumns + `xid >= $7::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY xid, position LIMIT $5)`
+	guardedPollSQL = pollHead + "\nUNION ALL " + pollRows + `
+UNION ALL (` + pollColumns + `xid >= $7::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY xid, position LIMIT $5)` + pollOrder
 )
 
 // errMadeAnew ends a connection, so that the next one asks which installation
@@ -68,7 +71,6 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 	f.bell.saw(found.snapshot)
 	f.store.clock.Store(found.at.UnixMicro()) // not the position's: a partial one is as old as the one before
 	batch := Batch{Entries: found.entries}
-	slices.SortFunc(batch.Entries, inLog)
 	if n := len(batch.Entries); n > 0 {
 		f.highest = max(f.highest, batch.Entries[n-1].XID)
 	}
@@ -91,7 +93,7 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 
 // ask sends the poll's statement: with full the one that brings rows in full,
 // and when that fails the one that reads the log alone.
-func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool) (found found, err error) {
+func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool) (out found, err error) {
 	from, place := f.position.snapshot, f.position.place
 	switch {
 	case f.position.IsZero():
@@ -102,12 +104,12 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 	args := [][]byte{decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position)}
 	if full && f.bell.listens && !guarded && f.store.prefetch.due() {
 		limit := min(f.limit, prefetchRows)
-		found, err = f.askFull(ctx, conn, append(args, decimal(limit+1)))
-		if found.limit = limit; err == nil {
-			return found, nil
+		out, err = f.askFull(ctx, conn, append(args, decimal(limit+1)))
+		if out.limit = limit; err == nil {
+			return out, nil
 		}
 		if err := f.store.prefetch.failed(err); err != nil {
-			return found, err
+			return out, err
 		}
 	}
 	args = append(args, decimal(f.limit+1))
@@ -116,18 +118,18 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 	case guarded:
 		young := f.position.at.Add(-guard)
 		args = append(args, []byte(young.Format(time.RFC3339Nano)), decimal(f.marks.endedBy(young)))
-		send = func(p *pgconn.Pipeline) { p.SendQueryParams(pollSQL+pollGuardSQL, args, nil, nil, binaryFormat) }
+		send = func(p *pgconn.Pipeline) { p.SendQueryParams(guardedPollSQL, args, nil, nil, binaryFormat) }
 	case f.bell.listens: // else the next statement may go to another server process
 		if f.polling == nil {
 			if f.polling, err = conn.Prepare(ctx, pollName, pollSQL, nil); err != nil {
-				return found, fmt.Errorf("prepare: %w", err)
+				return out, fmt.Errorf("prepare: %w", err)
 			}
 		}
 		send = func(p *pgconn.Pipeline) { p.SendQueryStatement(f.polling, args, nil, binaryFormat) }
 	}
-	found, err = exchange(ctx, conn, send)
-	found.limit = f.limit
-	return found, err
+	out, err = exchange(ctx, conn, found{}, send)
+	out.limit = f.limit
+	return out, err
 }
 
 // askFull asks for the log and the rows in full.
@@ -136,17 +138,17 @@ func (f *Feed) askFull(ctx context.Context, conn *pgconn.PgConn, args [][]byte) 
 	if err != nil {
 		return found, err
 	}
-	found, err = exchange(ctx, conn, func(p *pgconn.Pipeline) { p.SendQueryStatement(statement, args, nil, binaryFormat) })
+	found, err = exchange(ctx, conn, f.store.prefetch.room(), func(p *pgconn.Pipeline) { p.SendQueryStatement(statement, args, nil, binaryFormat) })
 	if err == nil {
-		f.store.prefetch.keep(found.rows)
+		f.store.prefetch.keep(found)
 	}
 	return found, err
 }
 
 var binaryFormat = []int16{pgx.BinaryFormatCode} // of all columns
 
-// exchange sends one statement and reads what a poll finds.
-func exchange(ctx context.Context, conn *pgconn.PgConn, send func(*pgconn.Pipeline)) (found found, err error) {
+// exchange sends one statement and reads what a poll finds into room.
+func exchange(ctx context.Context, conn *pgconn.PgConn, room found, send func(*pgconn.Pipeline)) (found found, err error) {
 	pipeline := conn.StartPipeline(ctx)
 	defer func() { err = errors.Join(err, pipeline.Close()) }()
 	send(pipeline)
@@ -161,7 +163,7 @@ func exchange(ctx context.Context, conn *pgconn.PgConn, send func(*pgconn.Pipeli
 	if !ok {
 		return found, fmt.Errorf("a %T where rows were expected", results)
 	}
-	return readFound(result)
+	return readFound(result, room)
 }
 
 // found is the result of a poll.
@@ -170,13 +172,15 @@ type found struct {
 	at       time.Time // the server's clock
 	table    int64     // the log's OID
 	limit    int       // rows that were asked for, but for one that shows whether there are more
-	entries  []Entry
-	rows     map[string]fullRow // by item ID; nil where only the log was read
+	entries  []Entry   // in order of the log
+	rows     []fullRow // of the entries; empty where only the log was read
+	memory   []byte    // where the rows' data is
 }
 
 // readFound reads the rows of pollSQL or fullPollSQL, of which the first has the
 // snapshot.
-func readFound(result *pgconn.ResultReader) (out found, err error) {
+func readFound(result *pgconn.ResultReader, room found) (out found, err error) {
+	out.rows, out.memory = room.rows, room.memory
 	for result.NextRow() {
 		raw := result.Values() // good until NextRow
 		if (len(raw) != 7 && len(raw) != 10) || len(raw[1]) != 8 || len(raw[2]) != 8 || len(raw[3]) != 8 {
@@ -191,21 +195,33 @@ func readFound(result *pgconn.ResultReader) (out found, err error) {
 			out.at, out.table = at, number
 			continue
 		}
+		keys := string(raw[4]) + string(raw[5]) // in memory together, because they are many
 		out.entries = append(out.entries, Entry{
 			XID: binary.BigEndian.Uint64(raw[2]), Position: number, InsertedAt: at,
-			UserKey: string(raw[4]), ItemID: string(raw[5]), Disconnect: string(raw[6]),
+			UserKey: keys[:len(raw[4])], ItemID: keys[len(raw[4]):], Disconnect: string(raw[6]),
 		})
-		if len(raw) == 10 && raw[7] != nil && raw[8] != nil { // else it is not there, or too large
-			row := fullRow{userKey: string(raw[7])}
-			row.data, row.err = line(raw[8], isTrue(raw[9]))
-			if out.rows == nil {
-				out.rows = map[string]fullRow{}
-			}
-			out.rows[string(raw[5])] = row
+		if len(raw) == 10 {
+			out.rows = append(out.rows, out.full(raw[4], raw[7], raw[8], raw[9]))
 		}
 	}
 	_, err = result.Close()
 	return out, err
+}
+
+// full reads what the view has for a row of userKey.
+func (f *found) full(userKey, owner, data, checked []byte) fullRow {
+	if owner == nil || data == nil { // it is not there, or too large
+		return fullRow{}
+	}
+	row := fullRow{here: true, foreign: !bytes.Equal(owner, userKey)}
+	whole, err := appendLine(f.memory, data, isTrue(checked))
+	if err != nil {
+		row.err = err
+		return row
+	}
+	row.data = whole[len(f.memory):len(whole):len(whole)]
+	f.memory = whole
+	return row
 }
 
 // keyTypes are the SQL names of the types of feed.id and feed.user_key.

@@ -11,12 +11,13 @@ import (
 )
 
 const (
-	prefetchName  = "prefetch"           // of the prepared statement
-	prefetchRows  = 100                  // of a poll that brings them in full; when there are more, the next reads the log alone
-	prefetchShare = 0.5                  // of the rows found must be asked for
-	prefetchQuick = 5 * time.Millisecond // for a row; a slower view shall not hold up polls
-	prefetchRest  = time.Minute          // after a failure
-	prefetchSize  = 64 << 10             // bytes of a row
+	prefetchName   = "prefetch"           // of the prepared statement
+	prefetchRows   = 250                  // of a poll that brings them in full; when there are more, the next reads the log alone
+	prefetchShare  = 0.5                  // of the rows found must be asked for
+	prefetchQuick  = 2 * time.Millisecond // for a row; a slower view shall not hold up polls
+	prefetchRest   = time.Minute          // after a failure
+	prefetchSize   = 16 << 10             // bytes of a row: all together fit into the server's default work_mem, where they are sorted
+	prefetchMemory = 1 << 20              // bytes that are kept for the next poll
 )
 
 // fullPollSQL is pollSQL with three columns more, from the view: the recipient,
@@ -28,7 +29,7 @@ UNION ALL SELECT l.*, f.user_key, f.data, f.checked
 FROM (` + pollRows + `) l (snapshot, inserted_at, xid, position, user_key, item_id, disconnect)
 LEFT JOIN LATERAL (SELECT user_key, CASE WHEN octet_length(data) <= ` + strconv.Itoa(prefetchSize) + ` THEN data END AS data, checked
   FROM (SELECT user_key::text, data::text AS data, ` + checkedColumn + " AS checked" +
-		feedRows("WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::"+idType) + " LIMIT 1) f OFFSET 0) f ON true"
+		feedRows("WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::"+idType) + " LIMIT 1) f OFFSET 0) f ON true" + pollOrder
 }
 
 // prefetch brings full rows with the poll that finds them, which spares every
@@ -45,13 +46,14 @@ type prefetch struct {
 	share     float64                      // of the rows of late batches that Load was asked for; owned by the feed
 
 	mu    sync.Mutex
-	rows  map[string]fullRow // by item ID, while their batch is delivered; guarded by mu
-	asked int                // rows of that batch that Load was asked for, and had soon; guarded by mu
+	found found // the batch that is delivered, where its rows came in full, else memory for the next; guarded by mu
+	asked int   // rows of that batch that Load was asked for, and had soon; guarded by mu
 }
 
-// fullRow is what the view feed has for an item ID.
+// fullRow is what the view feed has for an entry.
 type fullRow struct {
-	userKey string
+	here    bool // else Load must look
+	foreign bool // it is not the entry's user's, or not any more
 	data    []byte
 	err     error
 }
@@ -61,7 +63,7 @@ func (p *prefetch) reset() {
 	p.statement, p.broken, p.share = nil, false, 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rows, p.asked = nil, 0
+	p.found, p.asked = found{}, 0
 }
 
 // due reports whether the next poll should bring its rows in full.
@@ -94,27 +96,43 @@ func (p *prefetch) failed(err error) error {
 	return err
 }
 
-// keep has Load find rows while their batch is delivered.
-func (p *prefetch) keep(rows map[string]fullRow) {
+// room is where the next rows may be: what the last ones had, which have been
+// delivered, or come again.
+func (p *prefetch) room() found {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rows = rows
+	last := p.found
+	p.found = found{}
+	if cap(last.memory) > prefetchMemory {
+		return found{}
+	}
+	return found{rows: last.rows[:0], memory: last.memory[:0]}
 }
 
-// find returns the notifications of the entries that are here, and the indices
-// of those that are not.
+// keep has Load find rows while their batch is delivered.
+func (p *prefetch) keep(found found) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.found = found
+}
+
+// find returns the notifications of the entries, in order of the log, that are
+// here, and the indices of those that are not.
 func (p *prefetch) find(entries []Entry) (out []Notification, missing []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out = make([]Notification, len(entries))
+	all, k := p.found.rows, 0
 	for i, e := range entries {
 		out[i].Entry = e
-		row, here := p.rows[e.ItemID]
+		for k < len(all) && p.found.entries[k].place() != e.place() {
+			k++
+		}
 		switch {
-		case !here:
+		case k == len(all) || !all[k].here:
 			missing = append(missing, i)
-		case row.userKey == e.UserKey: // else it is somebody else's by now
-			out[i].Data, out[i].Err = row.data, row.err
+		case !all[k].foreign:
+			out[i].Data, out[i].Err = all[k].data, all[k].err
 		}
 	}
 	return out, missing
@@ -142,5 +160,5 @@ func (p *prefetch) settle(rows int) {
 	if rows > 0 {
 		p.share += (min(1, float64(p.asked)/float64(rows)) - p.share) / 4
 	}
-	p.rows, p.asked = nil, 0
+	p.found.entries, p.found.rows, p.asked = nil, p.found.rows[:0], 0
 }

@@ -1,12 +1,13 @@
 package store
 
 import (
+	"iter"
 	"slices"
 	"sync"
 )
 
 // recentRows bounds what is kept for replays from memory: some minutes of a
-// busy CRM, and about 5 MB.
+// busy CRM, and about 4 MB.
 const recentRows = 32_768
 
 // recent keeps the latest batches, so that a herd of clients that come back
@@ -16,20 +17,27 @@ type recent struct {
 	limit int // rows
 
 	mu      sync.Mutex
-	start   Cursor             // everything committed after it, up to the last batch, is here; zero while nothing is; guarded by mu
-	batches []recentBatch      // oldest first; guarded by mu
-	rows    int                // in batches; guarded by mu
-	users   map[string][]Entry // rows by user key, oldest batch first; guarded by mu
+	start   Cursor         // everything committed after it, up to the last batch, is here; zero while nothing is; guarded by mu
+	batches []recentBatch  // oldest first; guarded by mu
+	rows    []recentRow    // a ring: row n is at n modulo limit; guarded by mu
+	first   int            // number of the oldest row; guarded by mu
+	next    int            // number of the row that comes next; guarded by mu
+	users   map[string]int // number of the newest row, by user key; guarded by mu
 }
 
 type recentBatch struct {
 	after     Cursor
-	entries   []Entry
+	next      int // number of the row after it
 	delivered bool
 }
 
+type recentRow struct {
+	Entry
+	before int // number of the same user's row before it, which may have been dropped; -1 for none
+}
+
 func newRecent(limit int) *recent {
-	return &recent{limit: limit, users: map[string][]Entry{}}
+	return &recent{limit: limit, users: map[string]int{}}
 }
 
 // add takes a batch before it is delivered: a stream that registers at the
@@ -44,26 +52,44 @@ func (r *recent) add(batch Batch) {
 	case batch.Partial:
 		r.forget(Cursor{})
 		return
-	case r.start.IsZero() || !r.start.sameLife(batch.Cursor):
+	case r.start.IsZero() || !r.start.sameLife(batch.Cursor) || len(batch.Entries) > r.limit:
 		r.forget(batch.Cursor)
 		return
 	case len(batch.Entries) == 0:
 		return
 	}
-	r.batches = append(r.batches, recentBatch{after: batch.Cursor, entries: batch.Entries})
-	r.rows += len(batch.Entries)
+	for r.next-r.first+len(batch.Entries) > r.limit {
+		r.drop()
+	}
 	for _, e := range batch.Entries {
-		r.users[e.UserKey] = append(r.users[e.UserKey], e)
+		r.push(e)
 	}
-	for r.rows > r.limit {
-		oldest := r.batches[0]
-		for _, e := range oldest.entries {
-			if r.users[e.UserKey] = r.users[e.UserKey][1:]; len(r.users[e.UserKey]) == 0 {
-				delete(r.users, e.UserKey)
-			}
+	r.batches = append(r.batches, recentBatch{after: batch.Cursor, next: r.next})
+}
+
+// push needs mu, and room for a row.
+func (r *recent) push(e Entry) {
+	row := recentRow{e, -1}
+	if before, ok := r.users[e.UserKey]; ok {
+		row.before = before
+	}
+	if i := r.next % r.limit; i < len(r.rows) {
+		r.rows[i] = row
+	} else {
+		r.rows = append(r.rows, row)
+	}
+	r.users[e.UserKey] = r.next
+	r.next++
+}
+
+// drop forgets the oldest batch. It needs mu.
+func (r *recent) drop() {
+	for ; r.first < r.batches[0].next; r.first++ {
+		if key := r.rows[r.first%r.limit].UserKey; r.users[key] == r.first {
+			delete(r.users, key)
 		}
-		r.start, r.rows, r.batches = oldest.after, r.rows-len(oldest.entries), r.batches[1:]
 	}
+	r.start, r.batches = r.batches[0].after, r.batches[1:]
 }
 
 // delivered says that the batch added last has been taken.
@@ -81,11 +107,33 @@ func (r *recent) retract() {
 	if n == 0 || r.batches[n-1].delivered {
 		return
 	}
-	refused := r.batches[n-1].entries
-	for _, e := range refused {
-		r.users[e.UserKey] = r.users[e.UserKey][:len(r.users[e.UserKey])-1]
+	r.batches = r.batches[:n-1]
+	end := r.first
+	if n > 1 {
+		end = r.batches[n-2].next
 	}
-	r.batches, r.rows = r.batches[:n-1], r.rows-len(refused)
+	for ; r.next > end; r.next-- {
+		row := r.rows[(r.next-1)%r.limit]
+		if row.before < r.first {
+			delete(r.users, row.UserKey)
+		} else {
+			r.users[row.UserKey] = row.before
+		}
+	}
+}
+
+// of goes through a user's rows, the newest first. It needs mu.
+func (r *recent) of(userKey string) iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		n, ok := r.users[userKey]
+		for ok && n >= r.first {
+			row := r.rows[n%r.limit]
+			if !yield(row.Entry) {
+				return
+			}
+			n = row.before
+		}
+	}
 }
 
 // has reports whether a row was delivered already, whatever its transaction
@@ -95,14 +143,17 @@ func (r *recent) has(e Entry) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.retract()
-	return slices.ContainsFunc(r.users[e.UserKey], func(o Entry) bool {
-		return o.ItemID == e.ItemID && o.InsertedAt.Equal(e.InsertedAt) && o.Disconnect == e.Disconnect
-	})
+	for o := range r.of(e.UserKey) {
+		if o.ItemID == e.ItemID && o.InsertedAt.Equal(e.InsertedAt) && o.Disconnect == e.Disconnect {
+			return true
+		}
+	}
+	return false
 }
 
 // forget begins anew at start. It needs mu.
 func (r *recent) forget(start Cursor) {
-	r.start, r.batches, r.rows, r.users = start, nil, 0, map[string][]Entry{}
+	r.start, r.batches, r.rows, r.first, r.next, r.users = start, nil, nil, 0, 0, map[string]int{}
 }
 
 // replay returns what replaySQL would: the user's rows that the position from
@@ -115,7 +166,7 @@ func (r *recent) replay(userKey string, from Cursor, after Place, limit int) ([]
 		return nil, false
 	}
 	var out []Entry
-	for _, e := range r.users[userKey] {
+	for e := range r.of(userKey) {
 		if e.Disconnect == "" && !from.sees(e) &&
 			(e.XID > after.xid || e.XID == after.xid && e.Position > after.position) {
 			out = append(out, e)

@@ -79,8 +79,8 @@ func TestRecentAnswersAsTheLog(t *testing.T) {
 			r.delivered()
 			cursors = append(cursors, batch.Cursor)
 		}
-		if r.rows > 20 {
-			t.Fatalf("seed %d: %d rows are kept", seed, r.rows)
+		if n := r.next - r.first; n > 20 || len(r.rows) > 20 || len(r.users) > n {
+			t.Fatalf("seed %d: %d rows of %d users are kept, in %d places", seed, n, len(r.users), len(r.rows))
 		}
 		for _, from := range cursors {
 			for _, user := range []string{"a", "b", "c"} {

@@ -48,7 +48,7 @@ func (d doctor) sample(ctx context.Context) (string, error) {
 	seen := "no notification yet to try"
 	for rows.Next() {
 		raw := rows.RawValues()
-		if _, err := line(raw[0], isTrue(raw[1])); err != nil {
+		if _, err := appendLine(nil, raw[0], isTrue(raw[1])); err != nil {
 			return "", fmt.Errorf("load a row of the view feed: %w", err)
 		}
 		seen = "a row loads"
