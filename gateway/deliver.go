@@ -35,7 +35,11 @@ func (h *hub) deliver(ctx context.Context, batch store.Batch) error {
 		for _, e := range missing {
 			loaded[e.UserKey] = true
 		}
-		rows = append(rows, more...)
+		if rows == nil {
+			rows = more
+		} else {
+			rows = append(rows, more...)
+		}
 	}
 }
 
@@ -72,6 +76,7 @@ func (h *hub) send() (refused []delivery) {
 	}
 	clear(h.deliveries) // so that nothing is held by what is left of them
 	h.deliveries = h.deliveries[:0]
+	h.sheet.wipe()
 	return refused
 }
 
@@ -120,7 +125,7 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 		if last[n.UserKey] == i {
 			id = after
 		}
-		e := notificationEvent(id, *n)
+		e := h.sheet.notification(id, *n)
 		for _, s := range h.users[n.UserKey] {
 			if !s.live || !s.wants(*n) {
 				continue
@@ -159,6 +164,9 @@ func (h *hub) missing(entries []store.Entry, loaded map[string]bool) []store.Ent
 			continue
 		}
 		if slices.ContainsFunc(h.users[e.UserKey], func(s *stream) bool { return s.live }) {
+			if out == nil { // mostly all or none
+				out = make([]store.Entry, 0, len(entries))
+			}
 			out = append(out, e)
 		}
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -24,13 +25,30 @@ type event struct {
 	name     string
 	bytes    []byte
 	captured time.Time // when the row was captured; zero where no delay is measured
+	lent     bool      // the bytes are good while Send runs; who needs them for longer calls keep
+	kept     *event    // what keep returned; owned by who lent it
 }
 
-// encode writes the fields of one event (WHATWG HTML, section 9.2.5, "Parsing
-// an event stream"). data must be one line; id empty leaves the field out;
+// keep returns e to hold: itself, or one copy for all who hold it.
+func (e *event) keep() *event {
+	switch {
+	case !e.lent:
+		return e
+	case e.kept == nil:
+		e.kept = &event{name: e.name, bytes: bytes.Clone(e.bytes), captured: e.captured}
+	}
+	return e.kept
+}
+
+// encode makes an event. data must be one line; id empty leaves the field out;
 // retry is the reconnection time, zero leaves it out.
 func encode(id, name string, retry time.Duration, data []byte) *event {
-	b := make([]byte, 0, len(id)+len(name)+len(data)+48)
+	return &event{name: name, bytes: appendEvent(make([]byte, 0, len(id)+len(name)+len(data)+48), id, name, retry, data)}
+}
+
+// appendEvent appends the fields of one event (WHATWG HTML, section 9.2.5,
+// "Parsing an event stream").
+func appendEvent(b []byte, id, name string, retry time.Duration, data []byte) []byte {
 	if id != "" {
 		b = append(append(append(b, "id: "...), id...), '\n')
 	}
@@ -38,8 +56,39 @@ func encode(id, name string, retry time.Duration, data []byte) *event {
 	if retry > 0 {
 		b = append(strconv.AppendInt(append(b, "retry: "...), retry.Milliseconds(), 10), '\n')
 	}
-	b = append(append(append(b, "data: "...), data...), "\n\n"...)
-	return &event{name: name, bytes: b}
+	return append(append(append(b, "data: "...), data...), "\n\n"...)
+}
+
+// sheet is where the notifications of one batch are encoded. Most are written to
+// all their streams at once, and then the next batch is written over them: a
+// busy gateway leaves no garbage.
+type sheet struct {
+	events []event
+	bytes  []byte
+}
+
+const sheetBytes = 1 << 20 // that are kept for the next batch
+
+// notification is notificationEvent, lent.
+func (s *sheet) notification(id string, n store.Notification) *event {
+	if n.Err != nil {
+		return notificationEvent(id, n)
+	}
+	start := len(s.bytes)
+	s.bytes = appendEvent(s.bytes, id, eventNotification, 0, n.Data)
+	s.events = append(s.events, event{
+		name: eventNotification, bytes: s.bytes[start:len(s.bytes):len(s.bytes)], captured: n.InsertedAt, lent: true,
+	})
+	return &s.events[len(s.events)-1] // also after s.events has grown elsewhere
+}
+
+// wipe ends what was lent.
+func (s *sheet) wipe() {
+	clear(s.events)
+	s.events, s.bytes = s.events[:0], s.bytes[:0]
+	if cap(s.bytes) > sheetBytes {
+		*s = sheet{}
+	}
 }
 
 func connectedEvent(id string, r store.Recipient, retry time.Duration) *event {

@@ -22,6 +22,7 @@ type hub struct {
 	// their way. It is taken before mu, and no request waits for it.
 	sending    sync.Mutex
 	deliveries []delivery    // guarded by sending
+	sheet      sheet         // of the deliveries' notifications; guarded by sending
 	before     *store.Cursor // the position before the batch that is sent; guarded by sending
 	catching   chan struct{} // one in it for each burst that is caught up with; capacity: maxCatching
 

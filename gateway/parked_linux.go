@@ -107,7 +107,7 @@ func (p *parked) take(e *event) {
 	if p.backlog == nil {
 		p.backlog = &backlog{}
 	}
-	p.backlog.events = append(p.backlog.events, e)
+	p.backlog.events = append(p.backlog.events, e.keep())
 	p.backlog.size += len(e.bytes)
 }
 

@@ -13,7 +13,8 @@ import (
 // Send and End never block. Events that were given before Serve go out with
 // the head.
 type transport interface {
-	// Send takes an event; false when more waits than the buffer holds.
+	// Send takes an event; false when more waits than the buffer holds. What it
+	// does not write at once it keeps (event.keep).
 	Send(e *event) bool
 	// Stalled is for how long nothing was written while something waits.
 	Stalled() time.Duration
