@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -14,6 +13,7 @@ const (
 	eventBytes = 700
 	burst      = 200 // rows in a transaction where many are inserted
 	tabs       = 20  // streams of one user where he has several
+	cpuRounds  = 7   // in which the gateway and its floor take turns
 )
 
 // delivery is what a number of delivered events cost.
@@ -30,9 +30,8 @@ func (d delivery) rate() float64       { return float64(d.events) / d.took.Secon
 // turn is what a number of events cost the gateway, and then its floor.
 type turn struct {
 	delivery
-	floor   time.Duration // CPU for one event, while the same rows are inserted and nobody captures them
-	reached float64       // the floor's events a second then
-	alone   time.Duration // CPU for one event, while nothing else runs
+	floor   time.Duration // CPU for one event
+	reached float64       // the floor's events a second
 }
 
 func (t turn) ratio() float64 { return float64(t.each()) / float64(t.floor) }
@@ -40,9 +39,7 @@ func (t turn) ratio() float64 { return float64(t.each()) / float64(t.floor) }
 // cpu is the cost of one event: to random users with one stream each, where
 // every event is a row of its own, and to users with several, where what one
 // row costs is shared. The gateway and its floor take turns, because the machine
-// is not equally fast all the time; the turn with the median ratio counts. What a
-// write costs depends on what else the cores do, so the floor has the same
-// inserts beside it as the gateway must have; without them it is shown as well.
+// is not equally fast all the time; the turn with the median ratio counts.
 func (r *runner) cpu(ctx context.Context, found *results) (err error) {
 	n := r.most(10_000)
 	s, err := r.open(ctx)
@@ -62,8 +59,7 @@ func (r *runner) cpu(ctx context.Context, found *results) (err error) {
 		found.check(fmt.Sprintf("CPU for one event of %d bytes, %d streams, %d of each user, %.0f events/s", size, n, each, t.rate()),
 			fmt.Sprintf("%.1f µs, %.2f ×", micro(t.each()), t.ratio()), fmt.Sprintf("%.1f µs at %.0f/s", micro(t.floor), t.reached), "≤ 1.5 ×", t.ratio() <= 1.5)
 		found.add(fmt.Sprintf("  of one core: gateway %.0f %%, clients %.0f %%", percent(t.cpu, t.took), percent(t.generator, t.took)),
-			fmt.Sprintf("%d of %d received; %d turns, %.2f to %.2f ×", t.events, t.events, len(turns), turns[0].ratio(), turns[len(turns)-1].ratio()),
-			fmt.Sprintf("%.1f µs without the inserts", micro(t.alone)))
+			fmt.Sprintf("%d of %d received; %d turns, %.2f to %.2f ×", t.events, t.events, len(turns), turns[0].ratio(), turns[len(turns)-1].ratio()), "")
 		if t.rate() < 0.95*rate {
 			found.add(fmt.Sprintf("  not the %.0f events/s that were asked for: Postgres and the clients share these cores", rate), "", "")
 		}
@@ -103,21 +99,13 @@ func (r *runner) cpuTurns(ctx context.Context, s *site, users, each int, rate fl
 		return nil, 0, err
 	}
 	sent, rows, pace := 0, int(rate*r.period(5*time.Second).Seconds())/each, rate/float64(each)
-	for range rounds {
+	for range cpuRounds {
 		t := turn{}
 		if t.delivery, err = deliver(ctx, s, c, w, each, rows, pace); err != nil {
 			return nil, 0, err
 		}
 		sent += t.events
-		if t.alone, _, err = floorSend(ctx, f, beside, t.delivery, each, sent); err != nil {
-			return nil, 0, err
-		}
-		sent += t.events
-		err = uncaptured(ctx, s, w, each, rows, pace, func() (err error) {
-			t.floor, t.reached, err = floorSend(ctx, f, beside, t.delivery, each, sent)
-			return err
-		})
-		if err != nil {
+		if t.floor, t.reached, err = floorSend(ctx, f, beside, t.delivery, each, sent); err != nil {
 			return nil, 0, err
 		}
 		turns = append(turns, t)
@@ -170,21 +158,6 @@ func deliver(ctx context.Context, s *site, c *crew, w *writer, each, rows int, r
 	after, err := cpuOf(s.PID())
 	d.cpu = after - cpu
 	return d, err
-}
-
-// uncaptured does something while rows are inserted as deliver does, which
-// nobody captures.
-func uncaptured(ctx context.Context, s *site, w *writer, each, rows int, rate float64, do func() error) error {
-	const trigger = "TRIGGER notification_gateway_capture"
-	if err := s.db.Exec(ctx, "ALTER TABLE notifications DISABLE "+trigger); err != nil {
-		return err
-	}
-	var writing sync.WaitGroup
-	var writeErr error
-	writing.Go(func() { writeErr = w.write(ctx, rows, max(1, burst/each), rate, nil) })
-	err := do()
-	writing.Wait()
-	return errors.Join(err, writeErr, s.db.Exec(ctx, "ALTER TABLE notifications ENABLE ALWAYS "+trigger))
 }
 
 // floorSend has the floor send what d was, at the same pace, with which its
