@@ -1,15 +1,18 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
-	"strings"
+	"sync"
+
+	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
 
 const (
@@ -22,54 +25,114 @@ INSERT INTO notifications (user_id, notification_type, title, message) VALUES (:
 // errNoPgbench is returned where pgbench is not installed.
 var errNoPgbench = errors.New("pgbench is not installed (it comes with Postgres; on Debian, package postgresql)")
 
-// pgbench inserts single rows with several connections as fast as they can, and
-// returns rows a second. It costs less than writers of our own, which would take
-// the CPU that they are to measure
-// (https://www.postgresql.org/docs/current/pgbench.html). The first of its three
-// seconds is not counted: sessions are cold, and a gateway that sleeps is yet to
-// find out that it is busy.
-func pgbench(ctx context.Context, url string, writers int) (rate float64, err error) {
+// inserters insert single rows with several connections as fast as they can.
+// They cost less than writers of our own, which would take the CPU that they are
+// to measure (https://www.postgresql.org/docs/current/pgbench.html).
+//
+// Their sessions stay open while what is compared changes around them, as a
+// CRM's pool does. A session maps each page of the server's buffers when it first
+// touches it, which takes the first ten seconds or more, and most from who writes
+// most pages.
+type inserters struct {
+	script string
+	stop   func()
+	rates  chan float64 // rows a second, of each second that somebody waits for; closed when pgbench has ended
+
+	mu   sync.Mutex
+	last string // line of what it says; guarded by mu
+}
+
+// startInserters starts pgbench, which runs until close.
+func startInserters(ctx context.Context, url string, writers int) (*inserters, error) {
 	path, err := exec.LookPath("pgbench")
 	if err != nil {
-		return 0, errNoPgbench
+		return nil, errNoPgbench
 	}
 	script, err := os.CreateTemp("", "insert-*.sql")
 	if err != nil {
-		return 0, fmt.Errorf("write the script: %w", err)
+		return nil, fmt.Errorf("write the script: %w", err)
 	}
-	defer os.Remove(script.Name())
+	p := &inserters{script: script.Name(), rates: make(chan float64)}
 	_, err = fmt.Fprintf(script, pgbenchSQL, pgbenchUsers)
 	if err = errors.Join(err, script.Close()); err != nil {
-		return 0, fmt.Errorf("write the script: %w", err)
+		return nil, errors.Join(fmt.Errorf("write the script: %w", err), os.Remove(p.script))
 	}
-	cmd := exec.CommandContext(ctx, path, "--no-vacuum", "--protocol=prepared", "--client="+strconv.Itoa(writers),
-		"--jobs="+strconv.Itoa(min(writers, 2)), "--time=3", "--progress=1", "--file="+script.Name(), url)
-	var progress bytes.Buffer
-	cmd.Stderr = &progress
-	if err := cmd.Run(); err != nil {
-		return 0, fmt.Errorf("pgbench: %w: %s", err, lastLineOf(progress.String()))
+	running, stop := context.WithCancel(ctx)
+	cmd := exec.CommandContext(running, path, "--no-vacuum", "--protocol=prepared", "--client="+strconv.Itoa(writers),
+		"--jobs="+strconv.Itoa(min(writers, 2)), "--time=86400", "--progress=1", "--file="+p.script, url)
+	said, pipe := io.Pipe()
+	cmd.Stderr = pipe
+	exited, err := throwaway.StartTied(cmd)
+	if err != nil {
+		stop()
+		return nil, errors.Join(fmt.Errorf("start pgbench: %w", err), os.Remove(p.script))
 	}
-	return pgbenchRate(progress.String())
+	go func() { <-exited; pipe.Close() }()
+	go p.listen(said)
+	p.stop = func() { stop(); <-exited }
+	return p, nil
 }
 
-// pgbenchRate is the mean of all lines of progress but the first.
-func pgbenchRate(progress string) (float64, error) {
-	var sum float64
-	lines := regexp.MustCompile(`progress: [0-9.]+ s, ([0-9.]+) tps`).FindAllStringSubmatch(progress, -1)
-	for _, line := range lines[min(1, len(lines)):] {
-		rate, err := strconv.ParseFloat(line[1], 64)
-		if err != nil {
-			return 0, fmt.Errorf("pgbench's rate: %w", err)
+// listen reads what pgbench says.
+func (p *inserters) listen(said io.Reader) {
+	defer close(p.rates)
+	for lines := bufio.NewScanner(said); lines.Scan(); {
+		p.mu.Lock()
+		p.last = lines.Text()
+		p.mu.Unlock()
+		if rate, ok := pgbenchRate(lines.Text()); ok {
+			select {
+			case p.rates <- rate:
+			default: // nobody waits for this second
+			}
 		}
-		sum += rate
 	}
-	if sum == 0 {
-		return 0, fmt.Errorf("pgbench says no rate: %s", lastLineOf(progress))
-	}
-	return sum / float64(len(lines)-1), nil
 }
 
-func lastLineOf(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return lines[len(lines)-1]
+// rate is the mean of so many whole seconds, after so many.
+func (p *inserters) rate(ctx context.Context, seconds, after int) (rate float64, err error) {
+	for i := range 1 + after + seconds {
+		select {
+		case one, ok := <-p.rates:
+			if !ok {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				return 0, fmt.Errorf("pgbench has ended: %s", p.last)
+			}
+			if i > after { // the first has begun before we were called
+				rate += one / float64(seconds)
+			}
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+	if rate == 0 {
+		return 0, errors.New("pgbench inserts nothing")
+	}
+	return rate, nil
+}
+
+func (p *inserters) close() error {
+	p.stop()
+	return os.Remove(p.script)
+}
+
+// pgbenchRate reads a line of progress.
+func pgbenchRate(line string) (float64, bool) {
+	found := regexp.MustCompile(`^progress: [0-9.]+ s, ([0-9.]+) tps`).FindStringSubmatch(line)
+	if found == nil {
+		return 0, false
+	}
+	rate, err := strconv.ParseFloat(found[1], 64)
+	return rate, err == nil
+}
+
+// pgbench returns how many rows a second so many new writers insert.
+func pgbench(ctx context.Context, url string, writers int) (rate float64, err error) {
+	p, err := startInserters(ctx, url, writers)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	return p.rate(ctx, 2, 0)
 }

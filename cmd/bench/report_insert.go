@@ -11,7 +11,10 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
 
-const insertRounds = 5 // in which all ways take turns
+const (
+	insertRounds = 5 // in which all ways take turns
+	insertWarm   = 8 // seconds until the sessions have touched what they need
+)
 
 // insertWay is one way of inserting that is compared with the first.
 type insertWay struct {
@@ -36,7 +39,8 @@ func insertWays() []insertWay {
 // and commit_delay's (https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-COMMIT-DELAY).
 // Each way is given as a share of the first: the median of the rounds. Where
 // the CPU is what limits, the gateway's own is part of it. The server keeps its WAL
-// files, as one that has run for long does: making them costs who writes more.
+// files, as one that has run for long does, and the writers their sessions: making
+// them costs most who writes most.
 func (r *runner) insert(ctx context.Context, found *results) (err error) {
 	if os.Getenv("DATABASE_URL") != "" {
 		found.add("not measured: it changes settings of the whole server, so not on the one that DATABASE_URL names", "", "")
@@ -90,12 +94,20 @@ func (r *runner) insert(ctx context.Context, found *results) (err error) {
 
 // insertShares returns each way's rate but the first's as a share of that.
 func (r *runner) insertShares(ctx context.Context, s *site, writers int) (shares []float64, plain float64, err error) {
+	p, err := startInserters(ctx, s.dbURL, writers)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if _, err := p.rate(ctx, 1, int(insertWarm*r.scale)); err != nil {
+		return nil, 0, err
+	}
 	ways := insertWays()
 	rates := make([][]float64, len(ways))
 	for round := range max(1, int(insertRounds*r.scale)) {
 		for turn := range ways {
 			i := (turn + round) % len(ways)
-			rate, err := r.insertWay(ctx, s, ways[i], writers)
+			rate, err := r.insertWay(ctx, s, ways[i], p)
 			if err != nil {
 				return nil, 0, err
 			}
@@ -113,8 +125,8 @@ func (r *runner) insertShares(ctx context.Context, s *site, writers int) (shares
 	return shares[1:], plain, nil
 }
 
-// insertWay measures one way once.
-func (r *runner) insertWay(ctx context.Context, s *site, way insertWay, writers int) (rate float64, err error) {
+// insertWay measures one way once, while p inserts.
+func (r *runner) insertWay(ctx context.Context, s *site, way insertWay, p *inserters) (rate float64, err error) {
 	if way.stream {
 		tokens, err := mintTokens(r.secret, 1, pgbenchUsers)
 		if err != nil {
@@ -140,6 +152,6 @@ func (r *runner) insertWay(ctx context.Context, s *site, way insertWay, writers 
 			return 0, err
 		}
 	}
-	rate, err = pgbench(ctx, s.dbURL, writers)
+	rate, err = p.rate(ctx, max(1, int(2*r.scale)), int(1*r.scale)) // at first a gateway that sleeps is yet to find out that it is busy
 	return rate, errors.Join(err, one.Exec(ctx, way.after))
 }
