@@ -24,7 +24,7 @@ const (
 // The statements whose plans matter when the log is large.
 const (
 	PollSQL        = pollSQL
-	PollGuardSQL   = guardedPollSQL
+	PollGuardSQL   = pollSQL + pollGuardSQL
 	ReplaySQL      = replayPage + replaySQL + replayOrder
 	ReplayGuardSQL = replayPage + replaySQL + replayGuardSQL + replayOrder
 )

@@ -21,21 +21,19 @@ import (
 // rows not seen before are two index ranges: transactions that had not begun
 // ($1 = xmax) and those that were running ($2 = xip). Of transaction $3, rows up
 // to position $4 have been handed over already. Each range gives at most $5
-// rows, the first in order. Sorted by xid and position, all rows are made before
-// the first is sent, so that we are not woken for each few of them.
+// rows, the first in order.
 const (
-	pollSQL  = pollHead + "\nUNION ALL " + pollRows + pollOrder
+	pollSQL  = pollHead + "\nUNION ALL " + pollRows
 	pollHead = `SELECT pg_current_snapshot()::text, clock_timestamp(), '0'::xid8, 'notification_gateway.log'::regclass::oid::bigint, '', '', ''`
 	pollRows = `(` + pollColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
 UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)`
 	pollColumns = `SELECT '', inserted_at, xid, position, user_key, item_id, coalesce(disconnect, '')
   FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
-	pollOrder = "\nORDER BY 3, 4"
-	// guardedPollSQL is for a new incarnation of the server, when transaction
+	// pollGuardSQL follows in a new incarnation of the server, when transaction
 	// IDs alone prove nothing: rows younger than $6 come again. Transactions
 	// below $7 had ended by then, so that not the whole log must be looked at.
-	guardedPollSQL = pollHead + "\nUNION ALL " + pollRows + `
-UNION ALL (` + pollColumns + `xid >= $7::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY xid, position LIMIT $5)` + pollOrder
+	pollGuardSQL = `
+UNION ALL (` + pollColumns + `xid >= $7::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY xid, position LIMIT $5)`
 )
 
 // errMadeAnew ends a connection, so that the next one asks which installation
@@ -118,7 +116,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 	case guarded:
 		young := f.position.at.Add(-guard)
 		args = append(args, []byte(young.Format(time.RFC3339Nano)), decimal(f.marks.endedBy(young)))
-		send = func(p *pgconn.Pipeline) { p.SendQueryParams(guardedPollSQL, args, nil, nil, binaryFormat) }
+		send = func(p *pgconn.Pipeline) { p.SendQueryParams(pollSQL+pollGuardSQL, args, nil, nil, binaryFormat) }
 	case f.bell.listens: // else the next statement may go to another server process
 		if f.polling == nil {
 			if f.polling, err = conn.Prepare(ctx, pollName, pollSQL, nil); err != nil {
@@ -129,6 +127,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 	}
 	out, err = exchange(ctx, conn, found{}, send)
 	out.limit = f.limit
+	slices.SortFunc(out.entries, inLog)
 	return out, err
 }
 

@@ -22,14 +22,15 @@ const (
 
 // fullPollSQL is pollSQL with three columns more, from the view: the recipient,
 // the data unless it is large, and whether Postgres has checked it. They are null
-// where the view has no such row.
+// where the view has no such row. Sorted, all rows are made before the first is
+// sent, so that we are not woken for each few of them.
 func fullPollSQL(idType string) string {
 	return pollHead + `, '', '', false
 UNION ALL SELECT l.*, f.user_key, f.data, f.checked
 FROM (` + pollRows + `) l (snapshot, inserted_at, xid, position, user_key, item_id, disconnect)
 LEFT JOIN LATERAL (SELECT user_key, CASE WHEN octet_length(data) <= ` + strconv.Itoa(prefetchSize) + ` THEN data END AS data, checked
   FROM (SELECT user_key::text, data::text AS data, ` + checkedColumn + " AS checked" +
-		feedRows("WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::"+idType) + " LIMIT 1) f OFFSET 0) f ON true" + pollOrder
+		feedRows("WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::"+idType) + " LIMIT 1) f OFFSET 0) f ON true\nORDER BY 3, 4" // xid, position
 }
 
 // prefetch brings full rows with the poll that finds them, which spares every
