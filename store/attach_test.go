@@ -74,6 +74,13 @@ func TestAttachSaysWhatToDo(t *testing.T) {
 	c.sql("GRANT notification_gateway_owner TO gateway_test_attacher")
 	expect(plain, "held", "user_id", "")
 
+	c.sql("CREATE TABLE parted (id uuid, user_id uuid) PARTITION BY HASH (id); CREATE TABLE part PARTITION OF parted FOR VALUES WITH (MODULUS 1, REMAINDER 0)")
+	expect(c.url, "parted", "user_id", "")
+	expect(c.url, "part", "user_id", "this is a partition, and the trigger is its table's")
+	if err := store.Detach(t.Context(), c.url, "part"); err == nil || !strings.Contains(err.Error(), "name that table") {
+		t.Errorf("detach from a partition says %v", err)
+	}
+
 	holder := c.connect()
 	c.on(holder, "BEGIN; LOCK TABLE held")
 	expect(c.url, "held", "user_id", "a transaction holds the table; try again")

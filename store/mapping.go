@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -14,6 +15,9 @@ import (
 // applyMapping makes the views, and refuses those that the gateway could not
 // read: once it is committed, every notification would be a reset.
 func applyMapping(ctx context.Context, tx pgx.Tx, options MigrateOptions) error {
+	if at := regexp.MustCompile(`(?i)\bFROM\s+STDIN\b`).FindStringIndex(options.Mapping); at != nil { // Postgres would wait for its rows for ever
+		return fmt.Errorf("%s:%d: COPY … FROM STDIN has no input here", place(options, nil), 1+strings.Count(options.Mapping[:at[0]], "\n"))
+	}
 	var before, after string
 	if err := tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&before); err != nil {
 		return fmt.Errorf("begin with the mapping: %w", err)

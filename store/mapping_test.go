@@ -67,6 +67,7 @@ func TestMigrateRefusesAMappingThatCannotServe(t *testing.T) {
 		"an identity":         {"FROM", "FROM public.alert; CREATE VIEW notification_gateway.identity AS SELECT 1 AS subject FROM", "the view identity must have the columns subject and user_key, and has subject"},
 		"a name in line 3":    {"for_person", "\nfor_nobody", `my_crm.sql:3: ERROR: column "for_nobody" does not exist`},
 		"an end too early":    {"FROM public.alert", "FROM", "my_crm.sql:2: ERROR: syntax error at end of input"},
+		"rows of its own":     {"FROM public.alert", "FROM public.alert;\nCOPY public.alert from stdin", "my_crm.sql:3: COPY … FROM STDIN has no input here"},
 		"a commit":            {"FROM public.alert", "FROM public.alert; ROLLBACK", "it must not end the transaction"},
 		"another transaction": {"FROM public.alert", "FROM public.alert; ROLLBACK; BEGIN", "it must not end the transaction"},
 	} {
