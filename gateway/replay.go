@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -75,8 +76,12 @@ func (h *hub) wait(ctx context.Context, message string, cause error, pause *time
 // before is answered with a reset.
 func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 	var rest []store.Entry
+	var unlisted error
 	list := func() (err error) {
 		rest, err = h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)
+		if errors.Is(err, store.ErrUnlisted) {
+			unlisted, err = err, nil
+		}
 		return err
 	}
 	at, err := h.persist(ctx, at, list)
@@ -84,6 +89,14 @@ func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 		return err
 	}
 	pace, told := h.resumePace(), store.Cursor{}
+	if unlisted != nil {
+		h.complaints.error("unread notifications cannot be listed", "err", unlisted)
+		h.metrics.resets.WithLabelValues("unreadable").Inc()
+		if err := send(ctx, s, resetEvent(at.String(), "unreadable"), pace); err != nil {
+			return err
+		}
+		told = at
+	}
 	for len(rest) > 0 {
 		var page []store.Notification
 		// The position stays: it is that of the list.

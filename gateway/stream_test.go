@@ -259,6 +259,26 @@ func TestUnread(t *testing.T) {
 	})
 }
 
+// One row whose is_read could not be computed kept its user's stream from ever
+// going live, in silence.
+func TestUnreadThatCannotBeListed(t *testing.T) {
+	bothWays(t, nil, func(r *rig) {
+		r.source.mu.Lock()
+		r.source.err = fmt.Errorf("test: %w", store.ErrUnlisted)
+		r.source.mu.Unlock()
+		c := r.open("5", "&replay=unread")
+		c.expect("connected", "")
+		if e := c.expect("reset", `{"reason":"unreadable"}`); e.id == "" {
+			r.Error("the reset carries no position")
+		}
+		r.source.mu.Lock()
+		r.source.err = nil
+		r.source.mu.Unlock()
+		r.deliver(r.source.add("5"))
+		c.expect("notification", "")
+	})
+}
+
 // types filters what is sent, not what is proven: a ping brings the position.
 func TestTypes(t *testing.T) {
 	bothWays(t, nil, func(r *rig) {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -103,6 +104,11 @@ func (s *Store) replayEntries(ctx context.Context, userKey string, from, to Curs
 	return entries, rows.Err()
 }
 
+// ErrUnlisted is returned by Unread where one of the user's rows cannot be read
+// so far as is needed for the list. It will not get better by itself: the user
+// must be told that something was missed.
+var ErrUnlisted = errors.New("a row keeps the unread notifications from being listed")
+
 // Unread lists a user's unread notifications, oldest first, at most limit, for
 // LoadPage to bring. They are no part of the commit order; the caller registers at
 // a position first and so can only repeat, not miss.
@@ -111,13 +117,25 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Entry,
 	if server == nil {
 		return nil, ErrNotReady
 	}
+	out, err := s.unread(ctx, server, userKey, limit)
+	if err == nil {
+		return out, nil
+	}
+	if anew, typeErr := s.relearn(ctx, s.replays.deadline); !anew && typeErr == nil && isRowError(err) {
+		if _, viewErr := s.loadRows(ctx, server, nil, s.replays); viewErr == nil { // else no row is at fault
+			err = fmt.Errorf("%w: %w", ErrUnlisted, err)
+		}
+	}
+	return nil, fmt.Errorf("list the unread: %w", err)
+}
+
+func (s *Store) unread(ctx context.Context, server *server, userKey string, limit int) ([]Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.replays.deadline)
 	defer cancel()
 	rows, err := s.query(ctx, "SELECT id::text, created_at FROM notification_gateway.feed f WHERE user_key = $1::text::"+server.keyType+
 		" AND NOT is_read ORDER BY created_at, f.id LIMIT $2", userKey, limit)
 	if err != nil {
-		s.relearn(ctx, s.replays.deadline) //nolint:errcheck // the caller tries again
-		return nil, fmt.Errorf("list the unread: %w", err)
+		return nil, err
 	}
 	defer rows.Close()
 	var out []Entry
@@ -125,15 +143,12 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Entry,
 		e := Entry{UserKey: userKey}
 		var createdAt *time.Time
 		if err := rows.Scan(&e.ItemID, &createdAt); err != nil {
-			return nil, fmt.Errorf("list the unread: %w", err)
+			return nil, err
 		}
 		if createdAt != nil {
 			e.InsertedAt = *createdAt
 		}
 		out = append(out, e)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list the unread: %w", err)
-	}
-	return out, nil
+	return out, rows.Err()
 }

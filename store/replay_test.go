@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -135,6 +136,27 @@ func TestUnreadComesInPages(t *testing.T) {
 	}
 	if most := store.ReplayBytes + 2*size; largest > most {
 		t.Errorf("%d bytes were in memory at once, want at most %d", largest, most)
+	}
+}
+
+// A row whose is_read cannot be computed keeps its user's list from ever being
+// made, and waiting does not help. A view that is missing comes back.
+func TestUnreadThatCannotBeListed(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "poison")+insert(7, "good"))
+	c.sql("ALTER VIEW notification_gateway.feed RENAME TO was")
+	c.sql(`CREATE VIEW notification_gateway.feed AS SELECT id, user_key, data, created_at, CASE WHEN data ->> 'title' = 'poison' THEN (data ->> 'title')::boolean ELSE is_read END AS is_read
+		FROM notification_gateway.was`)
+	if _, err := c.store.Unread(t.Context(), "5", 10); !errors.Is(err, store.ErrUnlisted) {
+		t.Errorf("the poisoned list gives %v", err)
+	}
+	if got, _ := c.unread("7", 10); !reflect.DeepEqual(got, []string{"good"}) {
+		t.Errorf("another user's list gives %v", got)
+	}
+	c.sql("DROP VIEW notification_gateway.feed")
+	if _, err := c.store.Unread(t.Context(), "5", 10); err == nil || errors.Is(err, store.ErrUnlisted) {
+		t.Errorf("without the view comes %v", err)
 	}
 }
 
