@@ -23,6 +23,10 @@
 // its own pace. Neither holds up another. A replay waits for its own client
 // before it reads the next page.
 //
+// Memory. A notification is encoded once for all streams that get it, over those
+// of the batch before. A transport that cannot write it at once keeps a copy, one
+// for all streams.
+//
 // What may not be assumed: that an event was read because it was written; that
 // events of different users have an order; that one ID comes only once.
 package gateway

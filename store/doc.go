@@ -20,6 +20,9 @@
 // taker makes batches larger, up to a bound, and never queues them here: the
 // log in Postgres is the queue.
 //
+// Memory. The rows that Load brings lie where the next batch's will, so they are
+// good until theirs has been delivered. A page of a replay is its caller's.
+//
 // What may not be assumed: that a NOTIFY means a row, or a row a NOTIFY; that
 // an Entry's row still exists, or still belongs to the same user; that two
 // replicas are at the same position.
