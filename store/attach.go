@@ -74,12 +74,17 @@ func chosen(ctx context.Context, conn *pgx.Conn, oid uint32, table string, optio
 	return c, nil
 }
 
-// Detach takes the capture trigger off the CRM's table; without one it does nothing.
-func Detach(ctx context.Context, url, table string) error {
-	return alterTable(ctx, url, table, func(tx pgx.Tx, _ uint32, table string) error {
+// Detach takes the capture trigger off the CRM's table, and reports whether
+// there was one.
+func Detach(ctx context.Context, url, table string) (had bool, err error) {
+	err = alterTable(ctx, url, table, func(tx pgx.Tx, oid uint32, table string) error {
+		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = $1 AND tgname = $2)", oid, triggerName).Scan(&had); err != nil {
+			return fmt.Errorf("look for the trigger on %s: %w", table, err)
+		}
 		if _, err := tx.Exec(ctx, fmt.Sprintf("DROP TRIGGER IF EXISTS %s ON %s", triggerName, table)); err != nil {
 			return fmt.Errorf("detach from %s: %w", table, err)
 		}
 		return nil
 	})
+	return had, err
 }

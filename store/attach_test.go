@@ -77,7 +77,14 @@ func TestAttachSaysWhatToDo(t *testing.T) {
 	c.sql("CREATE TABLE parted (id uuid, user_id uuid) PARTITION BY HASH (id); CREATE TABLE part PARTITION OF parted FOR VALUES WITH (MODULUS 1, REMAINDER 0)")
 	expect(c.url, "parted", "user_id", "")
 	expect(c.url, "part", "user_id", "this is a partition, and the trigger is its table's")
-	if err := store.Detach(t.Context(), c.url, "part"); err == nil || !strings.Contains(err.Error(), "name that table") {
+	if had, err := store.Detach(t.Context(), c.url, "parted"); err != nil || !had {
+		t.Errorf("detach finds %t, %v", had, err)
+	}
+	if had, err := store.Detach(t.Context(), c.url, "parted"); err != nil || had {
+		t.Errorf("detach again finds %t, %v", had, err)
+	}
+	expect(c.url, "parted", "user_id", "")
+	if _, err := store.Detach(t.Context(), c.url, "part"); err == nil || !strings.Contains(err.Error(), "name that table") {
 		t.Errorf("detach from a partition says %v", err)
 	}
 

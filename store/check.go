@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Finding is one line of the doctor's report: what was looked at, whether it
@@ -42,17 +43,19 @@ func Check(ctx context.Context, config Config) []Finding {
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
 	d := doctor{conn: conn, listenURL: cmp.Or(config.ListenURL, config.URL), lookup: config.Lookup}
 	looks := []look{
-		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write)", d.primary},
+		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write), and let its sessions write", d.primary},
 		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres; until then the gateway polls, which loses nothing but is slower", d.listen},
 		{"objects", "run gateway migrate", d.objects},
-		{"trigger", "run gateway attach TABLE", d.trigger},
+		{"trigger", "run gateway attach TABLE, with --user-column and --id-column where they are not user_id and id", d.trigger},
 		{"feed", "mend the mapping, then run gateway migrate --mapping FILE", d.feed},
 		{"sample", "run SELECT * FROM notification_gateway.feed LIMIT 1, mend the mapping, then run gateway migrate --mapping FILE", d.sample},
 		{"grants", "run gateway migrate --grant-to ROLE", d.grants},
 		{"clock", "let both machines follow NTP", d.clock},
 		{"columns", "run gateway attach TABLE --user-column C --id-column C with the columns that the view feed selects as user_key and id, or mend the mapping", d.columns},
 	}
-	if config.Lookup {
+	if !config.Lookup {
+		looks = append(looks, look{"recipient", "", d.recipient})
+	} else {
 		looks = append(looks, look{"identity", "write the view identity into the mapping, see sql/README.md, then run gateway migrate --mapping FILE; or set GATEWAY_RECIPIENT=claim", d.identity})
 	}
 	var out []Finding
@@ -62,11 +65,25 @@ func Check(ctx context.Context, config Config) []Finding {
 		cancel()
 		f := Finding{Name: l.name, OK: err == nil, Detail: detail}
 		if err != nil {
-			f.Detail, f.Mend = err.Error(), l.mend
+			f.Detail, f.Mend = err.Error(), cmp.Or(mend(err), l.mend)
 		}
 		out = append(out, f)
 	}
 	return out
+}
+
+// mend is what to do about an error whatever was looked at, or empty.
+func mend(err error) string {
+	var pg *pgconn.PgError
+	switch {
+	case !errors.As(err, &pg):
+		return ""
+	case pg.Code == "42501":
+		return "run gateway migrate --grant-to ROLE; where it is a table of the CRM's that is denied, GRANT SELECT on it TO notification_gateway_owner"
+	case pg.Code == "3F000": // the schema
+		return "run gateway migrate --mapping NAME|FILE and gateway attach TABLE"
+	}
+	return ""
 }
 
 type doctor struct {
@@ -76,13 +93,17 @@ type doctor struct {
 }
 
 func (d doctor) primary(ctx context.Context) (string, error) {
-	var standby bool
+	var standby, readOnly bool
 	var version string
-	if err := d.conn.QueryRow(ctx, "SELECT pg_is_in_recovery(), current_setting('server_version')").Scan(&standby, &version); err != nil {
+	if err := d.conn.QueryRow(ctx, `SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean,
+		current_setting('server_version')`).Scan(&standby, &readOnly, &version); err != nil {
 		return "", err
 	}
-	if standby {
+	switch {
+	case standby:
 		return "", errors.New("this server is a standby")
+	case readOnly:
+		return "", errors.New("default_transaction_read_only is on for this server, database or role")
 	}
 	return "primary, version " + version, nil
 }
@@ -165,6 +186,20 @@ func (d doctor) grants(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("role %s lacks %s", role, missing)
 	}
 	return "role " + role + " has what it needs", nil
+}
+
+// recipient says what a token's claim is taken for where it is not looked up. It
+// is no fault that the view identity, which comes with a mapping, has other
+// recipients: the tokens may name them all the same.
+func (d doctor) recipient(ctx context.Context) (string, error) {
+	var subject, userKey string
+	err := d.conn.QueryRow(ctx, otherRecipientSQL).Scan(&subject, &userKey)
+	const is = "a token's user is the recipient (GATEWAY_RECIPIENT=claim)"
+	if err != nil { // no such row, or no such view
+		return is, nil //nolint:nilerr // there is nothing to compare with
+	}
+	return fmt.Sprintf("%s, so one for %s gets what is for %[2]s; the view identity would give it %[3]s's: set GATEWAY_RECIPIENT=lookup if your tokens name its subjects",
+		is, subject, userKey), nil
 }
 
 func (d doctor) clock(ctx context.Context) (string, error) {

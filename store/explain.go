@@ -25,6 +25,9 @@ func (f *Feed) hint(err error) string {
 	case errors.Is(err, context.DeadlineExceeded):
 		return "Postgres does not answer in time"
 	case !errors.As(err, &pg):
+		if unreachable := (connectError{}); errors.As(err, &unreachable) && !strings.Contains(err.Error(), "read only connection") {
+			return "Postgres cannot be reached; if this lasts, check DATABASE_URL and the network"
+		}
 		if strings.Contains(err.Error(), "read only connection") { // pgconn's own
 			return readOnly
 		}
@@ -37,6 +40,8 @@ func (f *Feed) hint(err error) string {
 		return "the role lacks rights; run gateway migrate --grant-to ROLE"
 	case "3F000", "42P01", "42883", "42703": // schema, table or view, function, column
 		return "objects are missing; run gateway migrate --mapping NAME|FILE and gateway attach TABLE"
+	case "3D000", "28000", "28P01": // database, authorization, password
+		return "Postgres takes no connection with this DATABASE_URL; see the database, the role, the password and pg_hba.conf"
 	case "53300":
 		return "Postgres takes no more connections; see max_connections and the role's CONNECTION LIMIT"
 	}

@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Later is the position that a server whose clock was ahead by d would have
 // given.
@@ -31,6 +34,9 @@ const (
 
 // FullPollSQL is that of a poll that brings its rows in full.
 func FullPollSQL() string { return fullPollSQL("bigint") }
+
+// Warn is what Run does first where recipients are not looked up.
+func (i *Identity) Warn(ctx context.Context) { i.warn(ctx) }
 
 // Prefetched returns how many full rows have come with the batch that is being
 // delivered.

@@ -36,10 +36,35 @@ func (i *Identity) Ready() error {
 	return i.why
 }
 
+// otherRecipientSQL finds a subject that the view identity gives another
+// recipient than itself.
+const otherRecipientSQL = "SELECT subject::text, user_key::text FROM notification_gateway.identity WHERE subject::text <> user_key::text LIMIT 1"
+
+// warn says once, where recipients are not looked up, that the view identity has
+// others: with tokens that name its subjects, users would get what is for somebody
+// else.
+func (i *Identity) warn(ctx context.Context) {
+	var pause backoff
+	for ctx.Err() == nil {
+		var subject, userKey string
+		asking, cancel := context.WithTimeout(ctx, recipientDeadline)
+		err := i.store.queryRow(asking, otherRecipientSQL).Scan(&subject, &userKey)
+		cancel()
+		if err == nil {
+			i.store.config.Logger.Warn("a token's user is taken for the recipient, and the view identity gives some of them another; see GATEWAY_RECIPIENT")
+		}
+		if away := (connectError{}); !errors.As(err, &away) { // else there is none, or no such view, or it takes too long
+			return
+		}
+		pause.wait(ctx)
+	}
+}
+
 // Run looks every few seconds until ctx ends and returns its cause. Where
-// recipients are not looked up it only waits.
+// recipients are not looked up it warns once if they should be, and waits.
 func (i *Identity) Run(ctx context.Context) error {
 	if !i.store.config.Lookup {
+		i.warn(ctx)
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}

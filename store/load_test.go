@@ -261,7 +261,7 @@ func TestAttachAndDetach(t *testing.T) {
 			t.Errorf("attach %+v worked", bad)
 		}
 	}
-	if err := store.Detach(t.Context(), c.url, quoted.Table); err != nil {
+	if had, err := store.Detach(t.Context(), c.url, quoted.Table); err != nil || !had {
 		t.Fatal(err)
 	}
 	var left int

@@ -30,7 +30,7 @@ func applyMapping(ctx context.Context, tx pgx.Tx, options MigrateOptions) error 
 		return fmt.Errorf("end with the mapping: %w", err)
 	}
 	if before != after || tx.Conn().PgConn().TxStatus() != 'T' {
-		return fmt.Errorf("%s: it must not end the transaction: take COMMIT and ROLLBACK out, and undo what came before them", place(options, nil))
+		return fmt.Errorf("%s: it must not end the transaction: take COMMIT and ROLLBACK out and run this again with --grant-to, because what came before them is done", place(options, nil))
 	}
 	// As the view's owner: whoever migrates may have its rights only so.
 	if _, err := tx.Exec(ctx, `SELECT set_config('role', pg_get_userbyid(c.relowner), true) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

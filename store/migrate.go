@@ -47,7 +47,10 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 		if options.Mapping != "" {
 			if err := applyMapping(ctx, tx, options); err != nil {
 				err = fmt.Errorf("apply the mapping: %w", err)
-				return advise(map[string]string{"42501": "whoever migrates must be allowed to grant SELECT on the CRM's tables to notification_gateway_owner, see sql/README.md"}, err)
+				return advise(map[string]string{
+					"42501": "whoever migrates must be allowed to grant SELECT on the CRM's tables to notification_gateway_owner, see sql/README.md",
+					"42P01": "a mapping names its CRM's tables; for another CRM write one of your own, see sql/README.md",
+				}, err)
 			}
 			done = append(done, "mapping applied")
 		}
@@ -61,7 +64,7 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 		}
 		for _, role := range roles {
 			if err := grant(ctx, tx, role); err != nil {
-				return fmt.Errorf("grant to %q: %w", role, err)
+				return advise(map[string]string{"42704": "make it first, CREATE ROLE … LOGIN"}, fmt.Errorf("grant to %q: %w", role, err))
 			}
 		}
 		return nil

@@ -1,11 +1,15 @@
 package store_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
 )
@@ -26,6 +30,39 @@ func TestRecipient(t *testing.T) {
 	c.sql("UPDATE employees SET is_active = false WHERE id = 5")
 	if r, err := c.store.Recipient(t.Context(), "1"); err != nil || r.UserKey != "7" {
 		t.Errorf("after Alice has left: %+v, %v, want Bob by email", r, err)
+	}
+}
+
+// With GATEWAY_RECIPIENT=claim, the default, a Django user's token gets what is
+// for the employee of the same number, and nothing said so.
+func TestRecipientOfAClaimIsCompared(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	said := func() string {
+		var log bytes.Buffer
+		s, err := store.Open(t.Context(), store.Config{URL: c.url, Logger: slog.New(slog.NewTextHandler(&log, nil)), Metrics: store.NewMetrics(prometheus.NewRegistry())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		store.NewIdentity(s).Warn(t.Context())
+		return log.String()
+	}
+	seen := func() string {
+		for _, f := range store.Check(t.Context(), store.Config{URL: c.url}) {
+			if f.Name == "recipient" && f.OK {
+				return f.Detail
+			}
+		}
+		return ""
+	}
+	c.sql("INSERT INTO auth_user (id, username, email) VALUES (5, 'alice@example.com', '')")
+	if log, check := said(), seen(); log != "" || check != "a token's user is the recipient (GATEWAY_RECIPIENT=claim)" {
+		t.Errorf("of like numbers the log says %q, check %q", log, check)
+	}
+	c.sql("INSERT INTO auth_user (id, username, email) VALUES (50, 'alice', 'alice@example.com')")
+	if log, check := said(), seen(); !strings.Contains(log, "level=WARN") || !strings.Contains(check, "one for 50 gets what is for 50; the view identity would give it 5's") {
+		t.Errorf("of others the log says %q, check %q", log, check)
 	}
 }
 

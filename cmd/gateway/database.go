@@ -88,10 +88,15 @@ func detach(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := store.Detach(ctx, c.DatabaseURL, rest[0]); err != nil {
+	had, err := store.Detach(ctx, c.DatabaseURL, rest[0])
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "detached from %s\n", rest[0])
+	if had {
+		fmt.Fprintf(stdout, "detached from %s\n", rest[0])
+	} else {
+		fmt.Fprintf(stdout, "%s had no trigger of ours\n", rest[0])
+	}
 	return nil
 }
 

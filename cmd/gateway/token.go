@@ -21,7 +21,7 @@ func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	ttl := time.Hour
 	fs.Func("ttl", "how long the token is good, a `duration` (default 1h)", func(text string) (err error) {
 		if ttl, err = time.ParseDuration(text); err != nil || ttl <= 0 {
-			return errors.New("must be " + durationForm)
+			return errors.New("must be " + durationForm + ", above zero")
 		}
 		return nil
 	})
