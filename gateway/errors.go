@@ -45,6 +45,10 @@ func errFull() *httpError {
 	return &httpError{status: http.StatusServiceUnavailable, code: "full", sentence: "The service has all the streams it can hold.", wait: waitLong}
 }
 
+func errTooMany(wait time.Duration) *httpError {
+	return &httpError{status: http.StatusTooManyRequests, code: "too_many_requests", sentence: "Too many requests from this address.", wait: wait}
+}
+
 func errOrigin() *httpError {
 	return &httpError{status: http.StatusForbidden, code: "origin_not_allowed", sentence: "This origin may not use the session cookie.", reason: "origin"}
 }
@@ -89,6 +93,9 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, e *httpError) {
 	}
 	if e.reason != "" {
 		g.metrics.authFailures.WithLabelValues(e.reason).Inc()
+	}
+	if e.status == http.StatusTooManyRequests || e.status == http.StatusServiceUnavailable {
+		g.metrics.refused.WithLabelValues(e.code).Inc()
 	}
 	h := w.Header()
 	if e.wait > 0 {

@@ -45,7 +45,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		g.answer(w, r, &httpError{status: http.StatusMethodNotAllowed, code: "method_not_allowed", sentence: "Use one of " + allow + "."})
 	default:
 		if wait, ok := g.limiter.allow(r, time.Now()); !ok {
-			g.answer(w, r, &httpError{status: http.StatusTooManyRequests, code: "too_many_requests", sentence: "Too many requests from this address.", wait: wait})
+			g.answer(w, r, errTooMany(wait))
 			return
 		}
 		handle(w, r)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 func (r *rig) request(method, path string, header map[string]string) (*http.Response, string) {
@@ -231,5 +232,8 @@ func TestTooManyRequests(t *testing.T) {
 	resp, body := r.request("GET", "/api/notifications/stream/?token=5", nil)
 	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, "too_many_requests") {
 		t.Errorf("%d %s %v", resp.StatusCode, body, resp.Header)
+	}
+	if n := testutil.ToFloat64(r.metrics.refused.WithLabelValues("too_many_requests")); n != 1 { // an operator saw nothing of it
+		t.Errorf("%v requests were counted as refused", n)
 	}
 }

@@ -15,6 +15,7 @@ type metrics struct {
 	opened       prometheus.Counter
 	closed       *prometheus.CounterVec        // reason: endings
 	authFailures *prometheus.CounterVec        // reason: auth.Reasons and those of handler.go
+	refused      *prometheus.CounterVec        // code: those of errors.go with status 429 or 503
 	eventsSent   map[string]prometheus.Counter // by the label event: the event types
 	bytesSent    prometheus.Counter
 	lag          prometheus.Histogram
@@ -38,6 +39,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		opened:       counter("streams_opened_total", "Event streams that were opened."),
 		closed:       vector("streams_closed_total", "Event streams that ended, by reason.", "reason"),
 		authFailures: vector("auth_failures_total", "Requests whose token or origin was refused, by reason.", "reason"),
+		refused:      vector("requests_refused_total", "Requests that got 429 or 503, by the code of the answer.", "code"),
 		eventsSent:   map[string]prometheus.Counter{},
 		bytesSent:    counter("bytes_sent_total", "Bytes of events written to streams."),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -51,12 +53,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		slow:     counter("slow_consumers_total", "Streams that were ended because too much waited to be read."),
 	}
 	sent := vector("events_sent_total", "Events written to streams, by type.", "event")
-	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, sent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow, m.bursts, m.unknown)
+	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, m.refused, sent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow, m.bursts, m.unknown)
 	for _, reason := range endings() {
 		m.closed.WithLabelValues(reason)
 	}
 	for _, name := range []string{eventConnected, eventNotification, eventPing, eventReset, eventError} {
 		m.eventsSent[name] = sent.WithLabelValues(name)
+	}
+	for _, e := range []*httpError{errStarting(), errDraining(), errFull(), errTooMany(0), errToken(auth.ErrUnavailable), errCause(nil)} {
+		m.refused.WithLabelValues(e.code)
 	}
 	for _, reason := range auth.Reasons() {
 		m.authFailures.WithLabelValues(reason)
