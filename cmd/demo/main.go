@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
-		fmt.Fprintf(stderr, "demo: %v; choose another with -addr 127.0.0.1:0\n", err)
+		fmt.Fprintf(stderr, "demo: %v; choose another with bin/demo -addr 127.0.0.1:0\n", err)
 		return 1
 	}
 	defer listener.Close()

@@ -14,6 +14,7 @@ class Panel {
     this.unread = 0;
     this.events = 0;
     this.seen = new Set(); // a duplicate has the same notification id
+    this.last = ""; // the last event ID, for an EventSource of its own
     this.lostAt = 0;
     this.caughtUp = 0;
     this.root = document.getElementById("panel").content.cloneNode(true).firstElementChild;
@@ -45,8 +46,9 @@ class Panel {
     }
   }
 
+  /** EventSource resumes by itself; a new one begins where the last one was. */
   connect() {
-    const source = new EventSource(`${this.api}/stream/`);
+    const source = new EventSource(`${this.api}/stream/` + (this.last && `?last_event_id=${encodeURIComponent(this.last)}`));
     source.addEventListener("connected", (e) => this.connected(e));
     source.addEventListener("notification", (e) => this.notification(e));
     source.addEventListener("ping", (e) => this.show(e));
@@ -60,7 +62,8 @@ class Panel {
         return;
       }
       if (!this.lostAt) this.lostAt = Date.now();
-      this.state("cut", "connection lost – EventSource is coming back…");
+      this.state("cut", "connection lost – coming back…");
+      // Any answer but 200 ends an EventSource: the token has expired, or the server is full or starting.
       if (source.readyState === EventSource.CLOSED) setTimeout(() => this.login(), 3000);
     });
   }
@@ -130,6 +133,7 @@ class Panel {
   }
 
   show(e) {
+    this.last = e.lastEventId || this.last;
     this.events++;
     this.$(".count").textContent = `${this.events} events`;
     this.$(".raw").textContent = `id: ${e.lastEventId}\nevent: ${e.type}\ndata: ${e.data}`;
