@@ -458,10 +458,11 @@ func TestCheck(t *testing.T) {
 // A value of another form must be answered with the form, not with a type's name.
 func TestBadFormsAreExplained(t *testing.T) {
 	for line, want := range map[string]string{
-		"GATEWAY_RETENTION=7d serve":             "GATEWAY_RETENTION: must be a duration such as 30s, 5m or 168h",
-		"GATEWAY_MAX_STREAMS=5k serve":           "GATEWAY_MAX_STREAMS: must be a whole number such as 1000",
-		"GATEWAY_COOKIE_INSECURE=on serve":       "GATEWAY_COOKIE_INSECURE: must be true or false",
-		"GATEWAY_ADDR=:0 token --user 5 --ttl 1": "must be a duration such as 30s, 5m or 168h",
+		"GATEWAY_RETENTION=7d serve":               "GATEWAY_RETENTION: must be a duration such as 30s, 5m or 168h",
+		"GATEWAY_MAX_STREAMS=5k serve":             "GATEWAY_MAX_STREAMS: must be a whole number such as 1000",
+		"GATEWAY_COOKIE_INSECURE=on serve":         "GATEWAY_COOKIE_INSECURE: must be true or false",
+		"GATEWAY_ADDR=:0 token --user 5 --ttl -1h": "must be above zero",
+		"GATEWAY_ADDR=:0 token --user 5 --ttl 1":   "must be a duration such as 30s, 5m or 168h",
 	} {
 		environment(t, "postgres://postgres@127.0.0.1:1/x")
 		set, args, _ := strings.Cut(line, " ")

@@ -20,8 +20,11 @@ func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	user := fs.String("user", "", "the `USER` that the token names, an integer or a text; required")
 	ttl := time.Hour
 	fs.Func("ttl", "how long the token is good, a `duration` (default 1h)", func(text string) (err error) {
-		if ttl, err = time.ParseDuration(text); err != nil || ttl <= 0 {
-			return errors.New("must be " + durationForm + ", above zero")
+		if ttl, err = time.ParseDuration(text); err != nil {
+			return errors.New("must be " + durationForm)
+		}
+		if ttl <= 0 {
+			return errors.New("must be above zero")
 		}
 		return nil
 	})
