@@ -100,7 +100,7 @@ type streamQuery struct {
 
 const (
 	maxTypes    = 32
-	maxTypeName = 64 // bytes
+	maxTypeName = 200 // bytes
 )
 
 // parseQuery reads the query and Last-Event-ID; the header wins.

@@ -21,9 +21,13 @@ type stream struct {
 }
 
 // wants reports whether the client asked for a row of this type. It is told of
-// a row that cannot be read in any case.
+// a row that cannot be read in any case, and gets one whose type cannot be.
 func (s *stream) wants(n store.Notification) bool {
-	return s.types == nil || n.Err != nil || s.types[n.Type()]
+	if s.types == nil || n.Err != nil {
+		return true
+	}
+	kind, ok := n.Type()
+	return !ok || s.types[kind]
 }
 
 // ending is how a stream ends: what the client is told and what the metric says.

@@ -19,6 +19,7 @@ import (
 func prepare(c *pgx.ConnConfig) {
 	c.RuntimeParams["application_name"] = ApplicationName
 	c.RuntimeParams["timezone"] = "UTC"
+	c.RuntimeParams["datestyle"] = "ISO"                  // which pgx reads
 	c.RuntimeParams["client_encoding"] = "UTF8"           // whatever the database's is: streams and JSON are UTF-8
 	c.RuntimeParams["standard_conforming_strings"] = "on" // for the patterns in our functions
 	c.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -43,9 +44,9 @@ func isDirect(ctx context.Context, conn *pgx.Conn) (bool, error) {
 // to be rung, and fail a whole batch for a row that is slow. It changes the
 // session, so it is not for one that a pooler lends to others.
 func tune(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.PgConn().Exec(ctx, `SET jit = off; SET plan_cache_mode = force_generic_plan;
-		SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN
-			('statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')`).ReadAll()
+	_, err := conn.PgConn().Exec(ctx, `SET jit = off; SET plan_cache_mode = force_generic_plan; SET statement_timeout = 0; SET lock_timeout = 0;
+		SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0;
+		SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL -- since 17`).ReadAll()
 	if err != nil {
 		return fmt.Errorf("set the session up: %w", err)
 	}

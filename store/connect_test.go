@@ -35,6 +35,30 @@ func TestErrorsDoNotShowTheConnectionString(t *testing.T) {
 	}
 }
 
+// What a role has for its applications must not hold for the gateway: dates that
+// pgx cannot read kept replays from ever coming, and a limit on temporary files
+// the feed from ever starting.
+func TestSettingsOfTheRole(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.CRM(t)}
+	c.conn = c.connect()
+	odd := c.as("odd")
+	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{GrantTo: "gateway_test_odd"}); err != nil {
+		t.Fatal(err)
+	}
+	c.sql("ALTER ROLE gateway_test_odd SET datestyle = 'German'; ALTER ROLE gateway_test_odd SET work_mem = '64kB'; ALTER ROLE gateway_test_odd SET temp_file_limit = 0")
+	for _, f := range store.Check(t.Context(), store.Config{URL: odd}) {
+		if f.Name == "clock" && !f.OK {
+			t.Errorf("check says %+v", f)
+		}
+	}
+	c.open(store.Config{URL: odd})
+	c.sql("%s", insert(5, "all the same"))
+	if got := c.titles(c.collect(1)); got[0] != "all the same" {
+		t.Errorf("got %v", got)
+	}
+}
+
 // A reason that stands four times, on as many lines of a log, hides the one
 // that matters, as does one that the next try has mended.
 func TestConnectErrorsSayEachReasonOnce(t *testing.T) {

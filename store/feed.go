@@ -40,6 +40,7 @@ type Feed struct {
 	polling  *pgconn.StatementDescription // of this connection, for pollSQL; owned by Run's goroutine
 	position Cursor                       // after the last batch that was handed over; owned by Run's goroutine
 	table    int64                        // the log's OID on this connection, 0 before its first poll; owned by Run's goroutine
+	view     string                       // the view feed's OID when its types were learned, empty before the first poll; owned by Run's goroutine
 	highest  uint64                       // highest committed xid seen in the log; owned by Run's goroutine
 	limit    int                          // rows of one poll at the most; owned by Run's goroutine
 	patience time.Duration                // for one answer; owned by Run's goroutine
@@ -249,7 +250,7 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	}
 	// A promoted standby may lack what its primary had committed, and hands
 	// those transaction IDs out again.
-	f.highest, f.table, f.polling = highest, 0, nil
+	f.highest, f.table, f.view, f.polling = highest, 0, "", nil
 	f.store.prefetch.reset()
 	f.position.snapshot = f.position.snapshot.Clip(highest)
 	f.store.server.Store(known)

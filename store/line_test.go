@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 )
 
@@ -33,9 +34,13 @@ func TestType(t *testing.T) {
 		`{"metadata":{"notification_type":"inner"},"notification_type":"outer"}`: "outer",
 		`{"notification_type":7}`: "", `{}`: "", `{"notification_type":null}`: "",
 	} {
-		if got := (Notification{Data: []byte(data)}).Type(); got != want {
-			t.Errorf("%s: %q, want %q", data, got, want)
+		if got, ok := (Notification{Data: []byte(data)}).Type(); got != want || !ok {
+			t.Errorf("%s: %q, %t, want %q", data, got, ok, want)
 		}
+	}
+	deep := strings.Repeat("[", 10_050) + strings.Repeat("]", 10_050) // a jsonb may be; such a row reached no stream that asked for types
+	if got, ok := (Notification{Data: []byte(`{"notification_type":"x","metadata":` + deep + `}`)}).Type(); ok {
+		t.Errorf("of what cannot be read the type is %q", got)
 	}
 }
 

@@ -391,6 +391,33 @@ func TestMappingChangesTypes(t *testing.T) {
 	}
 }
 
+// Where an integer had become a bigint, nothing failed before the first ID that
+// is too large for an integer, and then every row did.
+func TestMappingWidensKeys(t *testing.T) {
+	t.Parallel()
+	l := setupLoader(t)
+	was := sql.MappingReferenceCRM
+	narrow := strings.Replace(was, "SELECT n.id, n.user_id AS user_key", "SELECT n.id::integer AS id, n.user_id::integer AS user_key", 1)
+	migrate := func(mapping string) {
+		if _, err := store.Migrate(t.Context(), l.url, store.MigrateOptions{Mapping: mapping}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	migrate(narrow)
+	l.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()") // it learns the types anew
+	l.warm()
+	migrate(was)
+	for i := range 2 { // with its poll, and by itself
+		l.absent.Store(i == 1)
+		l.sql("INSERT INTO employees (id, first_name, last_name, email) VALUES (%[1]d, 'W', '', 'w%[1]d@example.com')", 3_000_000_000+i)
+		l.sql("INSERT INTO notifications (id, user_id, notification_type, title, message) VALUES (%[1]d, %[1]d, 'x', 'wide', '')", 3_000_000_000+i)
+		l.delivered("wide")
+	}
+	if r, err := l.store.Recipient(t.Context(), "3000000000"); err != nil || r.UserKey != "3000000000" {
+		t.Errorf("its user is %+v, %v", r, err)
+	}
+}
+
 // A row that alone took longer than a load may was asked for again and again,
 // and nobody received anything any more.
 func TestLateRowHoldsNobodyUp(t *testing.T) {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -16,19 +17,22 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// pollSQL reads the server's snapshot, which table the log is, and what the
-// previous snapshot did not see, in one statement and so at one moment. The
+// pollSQL reads the server's snapshot, which table the log is and which view the
+// feed, and what the previous snapshot did not see, in one statement and so at one
+// moment. The
 // rows not seen before are two index ranges: transactions that had not begun
 // ($1 = xmax) and those that were running ($2 = xip). Of transaction $3, rows up
 // to position $4 have been handed over already. Each range gives at most $5
 // rows, the first in order.
 const (
 	pollSQL  = pollHead + "\nUNION ALL " + pollRows
-	pollHead = `SELECT pg_current_snapshot()::text, clock_timestamp(), '0'::xid8, 'notification_gateway.log'::regclass::oid::bigint, '', '', ''`
+	pollHead = `SELECT pg_current_snapshot()::text, clock_timestamp(), '0'::xid8, 'notification_gateway.log'::regclass::oid::bigint,
+  coalesce(to_regclass('notification_gateway.feed')::oid::text, ''), '', ''`
 	pollRows = `(` + pollColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
 UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)`
-	pollColumns = `SELECT '', inserted_at, xid, position, user_key, item_id, coalesce(disconnect, '')
+	pollColumns = `SELECT '', inserted_at, xid, position, ` + pollTexts + `
   FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
+	pollTexts = "user_key, item_id, coalesce(disconnect, '')"
 	// pollGuardSQL follows in a new incarnation of the server, when transaction
 	// IDs alone prove nothing: rows younger than $6 come again. Transactions
 	// below $7 had ended by then, so that not the whole log must be looked at.
@@ -66,6 +70,13 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 		return Batch{}, errMadeAnew
 	}
 	f.table = found.table
+	if f.view != "" && found.view != "" && f.view != found.view { // made anew, perhaps with keys of other types
+		if _, err := f.store.relearn(ctx, f.patience); err != nil {
+			return Batch{}, err
+		}
+		f.store.prefetch.broken = f.store.prefetch.statement != nil
+	}
+	f.view = cmp.Or(found.view, f.view)
 	f.bell.saw(found.snapshot)
 	f.store.clock.Store(found.at.UnixMicro()) // not the position's: a partial one is as old as the one before
 	batch := Batch{Entries: found.entries}
@@ -73,7 +84,8 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 		f.highest = max(f.highest, batch.Entries[n-1].XID)
 	}
 	batch.Cursor = MakeCursor(server.install, server.incarnation, found.at, found.snapshot.Clip(f.highest))
-	if limit := found.limit; len(batch.Entries) > limit {
+	if limit := found.limit; len(batch.Entries) > limit || found.first && len(batch.Entries) > 0 {
+		limit = min(limit, len(batch.Entries))
 		batch.Entries = batch.Entries[:limit]
 		// The last transaction may go on.
 		batch.Cursor, batch.Partial = batch.Cursor.inside(batch.Entries[limit-1].place(), f.position), true
@@ -111,13 +123,14 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		}
 	}
 	args = append(args, decimal(f.limit+1))
-	send := func(p *pgconn.Pipeline) { p.SendQueryParams(pollSQL, args, nil, nil, binaryFormat) }
-	switch {
-	case guarded:
+	statement := pollSQL
+	if guarded {
 		young := f.position.at.Add(-guard)
 		args = append(args, []byte(young.Format(time.RFC3339Nano)), decimal(f.marks.endedBy(young)))
-		send = func(p *pgconn.Pipeline) { p.SendQueryParams(pollSQL+pollGuardSQL, args, nil, nil, binaryFormat) }
-	case f.bell.listens: // else the next statement may go to another server process
+		statement += pollGuardSQL
+	}
+	send := func(p *pgconn.Pipeline) { p.SendQueryParams(statement, args, nil, nil, binaryFormat) }
+	if !guarded && f.bell.listens { // else the next statement may go to another server process
 		if f.polling == nil {
 			if f.polling, err = conn.Prepare(ctx, pollName, pollSQL, nil); err != nil {
 				return out, fmt.Errorf("prepare: %w", err)
@@ -125,10 +138,39 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		}
 		send = func(p *pgconn.Pipeline) { p.SendQueryStatement(f.polling, args, nil, binaryFormat) }
 	}
-	out, err = exchange(ctx, conn, found{}, send)
+	if out, err = exchange(ctx, conn, found{}, send); isEncodingError(err) {
+		out, err = f.askFirst(ctx, conn, statement, args)
+	}
 	out.limit = f.limit
 	slices.SortFunc(out.entries, inLog)
 	return out, err
+}
+
+// askFirst asks for the first row alone, because there is one with a text that
+// has no UTF-8 form, which a database of another encoding may hold. If it is that
+// one it comes without the reason of a disconnect, or else without its keys: no
+// token names such a user, and no view is asked for such an ID.
+func (f *Feed) askFirst(ctx context.Context, conn *pgconn.PgConn, statement string, args [][]byte) (out found, err error) {
+	args = slices.Clone(args)
+	args[4] = decimal(1)
+	for _, texts := range []string{pollTexts, "user_key, item_id, CASE WHEN disconnect IS NULL THEN '' ELSE 'disconnected' END", "'', '', ''"} {
+		one := strings.ReplaceAll(statement, pollTexts, texts)
+		out, err = exchange(ctx, conn, found{}, func(p *pgconn.Pipeline) { p.SendQueryParams(one, args, nil, nil, binaryFormat) })
+		if !isEncodingError(err) {
+			break
+		}
+		f.store.config.Logger.Warn("a log row has a text without a UTF-8 form", "err", err)
+	}
+	slices.SortFunc(out.entries, inLog)
+	out.entries, out.first = out.entries[:min(1, len(out.entries))], true
+	return out, err
+}
+
+// isEncodingError reports whether a text could not be sent
+// (https://www.postgresql.org/docs/current/multibyte.html).
+func isEncodingError(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "22021" || pg.Code == "22P05")
 }
 
 // askFull asks for the log and the rows in full.
@@ -170,6 +212,8 @@ type found struct {
 	snapshot Snapshot
 	at       time.Time // the server's clock
 	table    int64     // the log's OID
+	view     string    // the view feed's, empty while there is none
+	first    bool      // the first row alone; there may be others
 	limit    int       // rows that were asked for, but for one that shows whether there are more
 	entries  []Entry   // in order of the log
 	rows     []fullRow // of the entries; empty where only the log was read
@@ -191,7 +235,7 @@ func readFound(result *pgconn.ResultReader, room found) (out found, err error) {
 			if out.snapshot, err = parseSnapshot(string(raw[0])); err != nil {
 				return out, err
 			}
-			out.at, out.table = at, number
+			out.at, out.table, out.view = at, number, string(raw[4])
 			continue
 		}
 		keys := string(raw[4]) + string(raw[5]) // in memory together, because they are many
@@ -209,10 +253,10 @@ func readFound(result *pgconn.ResultReader, room found) (out found, err error) {
 
 // full reads what the view has for a row of userKey.
 func (f *found) full(userKey, owner, data, checked []byte) fullRow {
-	if owner == nil || data == nil { // it is not there, or too large
+	if !bytes.Equal(owner, userKey) || data == nil { // it is not there, or too large
 		return fullRow{}
 	}
-	row := fullRow{here: true, foreign: !bytes.Equal(owner, userKey)}
+	row := fullRow{here: true}
 	whole, err := appendLine(f.memory, data, isTrue(checked))
 	if err != nil {
 		row.err = err

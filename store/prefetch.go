@@ -22,7 +22,7 @@ const (
 
 // fullPollSQL is pollSQL with three columns more, from the view: the recipient,
 // the data unless it is large, and whether Postgres has checked it. They are null
-// where the view has no such row. Sorted, all rows are made before the first is
+// where the view has no such row for that user: others may share its ID. Sorted, all rows are made before the first is
 // sent, so that we are not woken for each few of them.
 func fullPollSQL(idType string) string {
 	return pollHead + `, '', '', false
@@ -30,7 +30,7 @@ UNION ALL SELECT l.*, f.user_key, f.data, f.checked
 FROM (` + pollRows + `) l (snapshot, inserted_at, xid, position, user_key, item_id, disconnect)
 LEFT JOIN LATERAL (SELECT user_key, CASE WHEN octet_length(data) <= ` + strconv.Itoa(prefetchSize) + ` THEN data END AS data, checked
   FROM (SELECT user_key::text, data::text AS data, ` + checkedColumn + " AS checked" +
-		feedRows("WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::"+idType) + " LIMIT 1) f OFFSET 0) f ON true\nORDER BY 3, 4" // xid, position
+		feedRows("WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::"+idType+` AND user_key::text = l.user_key COLLATE "C"`) + " LIMIT 1) f OFFSET 0) f ON true\nORDER BY 3, 4" // xid, position
 }
 
 // prefetch brings full rows with the poll that finds them, which spares every
@@ -53,10 +53,9 @@ type prefetch struct {
 
 // fullRow is what the view feed has for an entry.
 type fullRow struct {
-	here    bool // else Load must look
-	foreign bool // it is not the entry's user's, or not any more
-	data    []byte
-	err     error
+	here bool // else Load must look
+	data []byte
+	err  error
 }
 
 // reset begins anew on another connection.
@@ -132,7 +131,7 @@ func (p *prefetch) find(entries []Entry) (out []Notification, missing []int) {
 		switch {
 		case k == len(all) || !all[k].here:
 			missing = append(missing, i)
-		case !all[k].foreign:
+		default:
 			out[i].Data, out[i].Err = all[k].data, all[k].err
 		}
 	}

@@ -124,6 +124,28 @@ func TestRowsComeWithTheirPoll(t *testing.T) {
 	}
 }
 
+// Where several users have a row of the same ID, as of a message to all, the poll
+// took the first it found, and what was for the others was lost without a word.
+func TestRowsThatShareAnIDComeWithTheirPoll(t *testing.T) {
+	t.Parallel()
+	l := setupLoader(t)
+	l.sql(`ALTER VIEW notification_gateway.feed RENAME TO was; CREATE VIEW notification_gateway.feed AS
+		SELECT w.id, k.user_key, jsonb_set(w.data::jsonb, '{title}', to_jsonb(w.data ->> 'title' || ' for ' || k.user_key)) AS data, w.created_at, w.is_read
+		FROM notification_gateway.was w, (VALUES (5::bigint), (6), (7)) k (user_key)`)
+	prefetched := 0
+	for i := range 10 {
+		l.sql("%s", insert(5, fmt.Sprint(i)))
+		prefetched += l.delivered(fmt.Sprint(i, " for 5")).prefetched
+		for _, user := range []int{7, 6} {
+			l.sql("INSERT INTO notification_gateway.log (user_key, item_id) SELECT '%d', max(id)::text FROM notifications; NOTIFY notification_gateway", user)
+			prefetched += l.delivered(fmt.Sprint(i, " for ", user)).prefetched
+		}
+	}
+	if prefetched < 10 {
+		t.Errorf("only %d rows came with their poll", prefetched)
+	}
+}
+
 // A view that raises for one row, is missing, or has other types than when the
 // statement was prepared, must not stop the polls that read the log alone.
 func TestPollsOutliveTheViewTheyReadAhead(t *testing.T) {

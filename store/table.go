@@ -36,6 +36,7 @@ func tableAdvice() map[string]string {
 		"3F000": "run gateway migrate first", // the schema
 		"42883": "run gateway migrate first", // the function
 		"55P03": "a transaction holds the table; try again when it has ended",
+		"42710": "one of its partitions has a trigger of its own: detach that one first",
 		"2BP01": "this is a partition, and the trigger is its table's, which captures all its partitions: name that table",
 	}
 }

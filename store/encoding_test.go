@@ -1,0 +1,55 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"reflect"
+	"testing"
+
+	"github.com/seed-64e334f9/notification-gateway/sql"
+	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
+)
+
+// One log row with a text that has no UTF-8 form stopped the feed for everybody,
+// until it was pruned.
+func TestRowWithoutUTF8StopsNobody(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.Database(t)}
+	admin := c.connect()
+	name := fmt.Sprintf("ascii_%016x", rand.Uint64())
+	c.on(admin, "CREATE DATABASE %s ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0", name)
+	t.Cleanup(func() {
+		if _, err := admin.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+	})
+	at, err := url.Parse(c.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at.Path = "/" + name
+	c.url = at.String()
+	c.conn = c.connect()
+	c.sql("%s", sql.ReferenceCRM)
+	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
+		t.Fatal(err)
+	}
+	c.open(store.Config{})
+	const row = "INSERT INTO notification_gateway.log (user_key, item_id, disconnect) VALUES "
+	c.sql(row + `('5', '1', NULL), ('5', '2', NULL), (convert_from('\xe9', 'SQL_ASCII'), '3', NULL), ('5', '4', NULL),
+		('7', '', convert_from('\xc3', 'SQL_ASCII')), ('5', '5', NULL); NOTIFY notification_gateway`)
+	var got []string
+	for _, e := range c.collect(6) {
+		got = append(got, e.UserKey+" "+e.ItemID+" "+e.Disconnect)
+	}
+	if want := []string{"5 1 ", "5 2 ", "  ", "5 4 ", "7  disconnected", "5 5 "}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
+	}
+	c.sql(row + "('5', '6', NULL); NOTIFY notification_gateway")
+	if e := c.collect(1)[0]; e.ItemID != "6" {
+		t.Errorf("afterwards comes %+v", e)
+	}
+}
