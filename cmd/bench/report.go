@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -110,6 +111,11 @@ func report(ctx context.Context, args []string, stdout, stderr io.Writer) error 
 			}
 		}
 		all = slices.DeleteFunc(all, func(s section) bool { return !slices.Contains(strings.Split(*only, ","), s.name) })
+	}
+	if *plots != "" { // not after twenty minutes
+		if err := os.MkdirAll(*plots, 0o755); err != nil {
+			return fmt.Errorf("make the plots' directory: %w", err)
+		}
 	}
 	say := func(format string, args ...any) { fmt.Fprintf(stderr, format+"\n", args...) }
 	var err error
