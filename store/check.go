@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Finding is one line of the doctor's report: what was looked at, whether it
@@ -53,10 +52,10 @@ func Check(ctx context.Context, config Config) []Finding {
 		{"clock", "let both machines follow NTP", d.clock},
 		{"columns", "run gateway attach TABLE --user-column C --id-column C with the columns that the view feed selects as user_key and id, or mend the mapping", d.columns},
 	}
-	if !config.Lookup {
-		looks = append(looks, look{"recipient", "", d.recipient})
-	} else {
+	if config.Lookup {
 		looks = append(looks, look{"identity", "write the view identity into the mapping, see sql/README.md, then run gateway migrate --mapping FILE; or set GATEWAY_RECIPIENT=claim", d.identity})
+	} else {
+		looks = append(looks, look{"recipient", "", d.recipient})
 	}
 	var out []Finding
 	for _, l := range looks {
@@ -74,16 +73,10 @@ func Check(ctx context.Context, config Config) []Finding {
 
 // mend is what to do about an error whatever was looked at, or empty.
 func mend(err error) string {
-	var pg *pgconn.PgError
-	switch {
-	case !errors.As(err, &pg):
-		return ""
-	case pg.Code == "42501":
-		return "run gateway migrate --grant-to ROLE; where it is a table of the CRM's that is denied, GRANT SELECT on it TO notification_gateway_owner"
-	case pg.Code == "3F000": // the schema
-		return "run gateway migrate --mapping NAME|FILE and gateway attach TABLE"
-	}
-	return ""
+	return map[string]string{
+		"42501": "run gateway migrate --grant-to ROLE; where it is a table of the CRM's that is denied, GRANT SELECT on it TO notification_gateway_owner",
+		"3F000": "run gateway migrate --mapping NAME|FILE and gateway attach TABLE", // the schema
+	}[sqlState(err)]
 }
 
 type doctor struct {

@@ -39,7 +39,12 @@ func (c *crm) columns() store.Finding { return c.finding("columns") }
 
 func (c *crm) finding(name string) store.Finding {
 	c.Helper()
-	for _, f := range store.Check(c.Context(), store.Config{URL: c.url, Lookup: true}) {
+	return c.findingOf(store.Config{URL: c.url, Lookup: true}, name)
+}
+
+func (c *crm) findingOf(config store.Config, name string) store.Finding {
+	c.Helper()
+	for _, f := range store.Check(c.Context(), config) {
 		if f.Name == name {
 			return f
 		}

@@ -47,10 +47,8 @@ func TestSettingsOfTheRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.sql("ALTER ROLE gateway_test_odd SET datestyle = 'German'; ALTER ROLE gateway_test_odd SET work_mem = '64kB'; ALTER ROLE gateway_test_odd SET temp_file_limit = 0")
-	for _, f := range store.Check(t.Context(), store.Config{URL: odd}) {
-		if f.Name == "clock" && !f.OK {
-			t.Errorf("check says %+v", f)
-		}
+	if f := c.findingOf(store.Config{URL: odd}, "clock"); !f.OK {
+		t.Errorf("check says %+v", f)
 	}
 	c.open(store.Config{URL: odd})
 	c.sql("%s", insert(5, "all the same"))

@@ -51,11 +51,20 @@ func (f *Feed) hint(err error) string {
 // advise adds to the error of an administrator's command what to do about its
 // SQLSTATE.
 func advise(advice map[string]string, err error) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && advice[pg.Code] != "" {
-		return fmt.Errorf("%w: %s", err, advice[pg.Code])
+	if text := advice[sqlState(err)]; text != "" {
+		return fmt.Errorf("%w: %s", err, text)
 	}
 	return err
+}
+
+// sqlState returns Postgres's code of an error, empty where it is not its own
+// (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return ""
+	}
+	return pg.Code
 }
 
 const readOnly = "only a primary that may be written to will do; is this a standby, or is default_transaction_read_only on"

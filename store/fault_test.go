@@ -189,22 +189,14 @@ func TestFailoverToAnAsynchronousStandby(t *testing.T) {
 func TestCheckSaysWhatMends(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
-	of := func(url, name string) store.Finding {
-		for _, f := range store.Check(t.Context(), store.Config{URL: url}) {
-			if f.Name == name {
-				return f
-			}
-		}
-		return store.Finding{}
-	}
 	plain := c.as("nobody")
 	for _, name := range []string{"objects", "sample"} {
-		if f := of(plain, name); f.OK || !strings.Contains(f.Mend, "migrate --grant-to ROLE") {
+		if f := c.findingOf(store.Config{URL: plain}, name); f.OK || !strings.Contains(f.Mend, "migrate --grant-to ROLE") {
 			t.Errorf("without rights %s says %+v", name, f)
 		}
 	}
 	c.sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET default_transaction_read_only = on', current_database()); END $$")
-	if f := of(c.url, "postgres"); f.OK || !strings.Contains(f.Detail, "default_transaction_read_only is on") {
+	if f := c.findingOf(store.Config{URL: c.url}, "postgres"); f.OK || !strings.Contains(f.Detail, "default_transaction_read_only is on") {
 		t.Errorf("read-only check says %+v", f)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
@@ -235,8 +233,8 @@ func isTrue(raw []byte) bool { return len(raw) == 1 && (raw[0] == 't' || raw[0] 
 // isLate reports whether a statement failed because it took too long: for us, or
 // for a time limit of the session, which a pooler may have left on it.
 func isLate(err error) bool {
-	var pg *pgconn.PgError
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &pg) && (pg.Code == "57014" || pg.Code == "55P03")
+	code := sqlState(err)
+	return errors.Is(err, context.DeadlineExceeded) || code == "57014" || code == "55P03"
 }
 
 // isRowError reports whether a statement failed because of what it read, not
@@ -244,13 +242,13 @@ func isLate(err error) bool {
 // raise any SQLSTATE, so these are the classes that are not a row's:
 // https://www.postgresql.org/docs/current/errcodes-appendix.html.
 func isRowError(err error) bool {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || len(pg.Code) != 5 {
+	code := sqlState(err)
+	if len(code) != 5 {
 		return false
 	}
-	switch pg.Code[:2] {
+	switch code[:2] {
 	case "08", "25", "26", "28", "3D", "40", "53", "55", "57", "58":
 		return false
 	}
-	return pg.Code != "0A000" // a prepared plan whose result has changed is made anew
+	return code != "0A000" // a prepared plan whose result has changed is made anew
 }

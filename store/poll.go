@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -169,8 +168,8 @@ func (f *Feed) askFirst(ctx context.Context, conn *pgconn.PgConn, statement stri
 // isEncodingError reports whether a text could not be sent
 // (https://www.postgresql.org/docs/current/multibyte.html).
 func isEncodingError(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && (pg.Code == "22021" || pg.Code == "22P05")
+	code := sqlState(err)
+	return code == "22021" || code == "22P05"
 }
 
 // askFull asks for the log and the rows in full.
@@ -226,7 +225,7 @@ func readFound(result *pgconn.ResultReader, room found) (out found, err error) {
 	out.rows, out.memory = room.rows, room.memory
 	for result.NextRow() {
 		raw := result.Values() // good until NextRow
-		if (len(raw) != 7 && len(raw) != 10) || len(raw[1]) != 8 || len(raw[2]) != 8 || len(raw[3]) != 8 {
+		if (len(raw) != 7 && len(raw) != 9) || len(raw[1]) != 8 || len(raw[2]) != 8 || len(raw[3]) != 8 {
 			return out, errors.New("a row of another form")
 		}
 		at := time.UnixMicro(epoch + int64(binary.BigEndian.Uint64(raw[1]))).UTC()
@@ -243,17 +242,17 @@ func readFound(result *pgconn.ResultReader, room found) (out found, err error) {
 			XID: binary.BigEndian.Uint64(raw[2]), Position: number, InsertedAt: at,
 			UserKey: keys[:len(raw[4])], ItemID: keys[len(raw[4]):], Disconnect: string(raw[6]),
 		})
-		if len(raw) == 10 {
-			out.rows = append(out.rows, out.full(raw[4], raw[7], raw[8], raw[9]))
+		if len(raw) == 9 {
+			out.rows = append(out.rows, out.full(raw[7], raw[8]))
 		}
 	}
 	_, err = result.Close()
 	return out, err
 }
 
-// full reads what the view has for a row of userKey.
-func (f *found) full(userKey, owner, data, checked []byte) fullRow {
-	if !bytes.Equal(owner, userKey) || data == nil { // it is not there, or too large
+// full reads what the view has for an entry.
+func (f *found) full(data, checked []byte) fullRow {
+	if data == nil { // it is not there, or too large
 		return fullRow{}
 	}
 	row := fullRow{here: true}

@@ -20,16 +20,16 @@ const (
 	prefetchMemory = 1 << 20              // bytes that are kept for the next poll
 )
 
-// fullPollSQL is pollSQL with three columns more, from the view: the recipient,
-// the data unless it is large, and whether Postgres has checked it. They are null
-// where the view has no such row for that user: others may share its ID. Sorted, all rows are made before the first is
-// sent, so that we are not woken for each few of them.
+// fullPollSQL is pollSQL with two columns more, from the view: the data unless it
+// is large, and whether Postgres has checked it. They are null where the view has
+// no such row for that user: others may share its ID. Sorted, all rows are made
+// before the first is sent, so that we are not woken for each few of them.
 func fullPollSQL(idType string) string {
-	return pollHead + `, '', '', false
-UNION ALL SELECT l.*, f.user_key, f.data, f.checked
+	return pollHead + `, '', false
+UNION ALL SELECT l.*, f.data, f.checked
 FROM (` + pollRows + `) l (snapshot, inserted_at, xid, position, user_key, item_id, disconnect)
-LEFT JOIN LATERAL (SELECT user_key, CASE WHEN octet_length(data) <= ` + strconv.Itoa(prefetchSize) + ` THEN data END AS data, checked
-  FROM (SELECT user_key::text, data::text AS data, ` + checkedColumn + " AS checked" +
+LEFT JOIN LATERAL (SELECT CASE WHEN octet_length(data) <= ` + strconv.Itoa(prefetchSize) + ` THEN data END AS data, checked
+  FROM (SELECT data::text AS data, ` + checkedColumn + " AS checked" +
 		feedRows("WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::"+idType+` AND user_key::text = l.user_key COLLATE "C"`) + " LIMIT 1) f OFFSET 0) f ON true\nORDER BY 3, 4" // xid, position
 }
 

@@ -49,12 +49,11 @@ func TestRecipientOfAClaimIsCompared(t *testing.T) {
 		return log.String()
 	}
 	seen := func() string {
-		for _, f := range store.Check(t.Context(), store.Config{URL: c.url}) {
-			if f.Name == "recipient" && f.OK {
-				return f.Detail
-			}
+		f := c.findingOf(store.Config{URL: c.url}, "recipient")
+		if !f.OK {
+			t.Errorf("check says %+v", f)
 		}
-		return ""
+		return f.Detail
 	}
 	c.sql("INSERT INTO auth_user (id, username, email) VALUES (5, 'alice@example.com', '')")
 	if log, check := said(), seen(); log != "" || check != "a token's user is the recipient (GATEWAY_RECIPIENT=claim)" {
