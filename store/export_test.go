@@ -18,6 +18,9 @@ func (f *Feed) Impatient(d time.Duration) { f.patience = d }
 // HurryLoads gives a page of rows d to come.
 func (s *Store) HurryLoads(d time.Duration) { s.batches.deadline, s.replays.deadline = d, d }
 
+// CallQuick has rows come with their polls though they took up to d.
+func (s *Store) CallQuick(d time.Duration) { s.prefetch.quick = d }
+
 // How much of full rows may be in memory at once.
 const (
 	LoadBytes   = loadBytes

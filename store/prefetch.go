@@ -44,6 +44,7 @@ type prefetch struct {
 	statement *pgconn.StatementDescription // of this connection, nil before it is needed; owned by the feed
 	broken    bool                         // it failed; owned by the feed
 	rest      time.Time                    // not before; owned by the feed
+	quick     time.Duration                // for a row, at the most
 	share     float64                      // of the rows of late batches that Load was asked for; owned by the feed
 
 	mu    sync.Mutex
@@ -145,7 +146,7 @@ func (p *prefetch) loaded(rows []Notification, took time.Duration) {
 	for _, n := range rows {
 		size += len(n.Data)
 	}
-	if took > time.Duration(len(rows))*prefetchQuick || size > len(rows)*prefetchSize {
+	if took > time.Duration(len(rows))*p.quick || size > len(rows)*prefetchSize {
 		return
 	}
 	p.mu.Lock()

@@ -61,7 +61,11 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, errors.New("the connection string cannot be parsed")
 	}
 	prepare(pc.ConnConfig)
-	s := &Store{config: config, recent: newRecent(recentRows), batches: loading{deadline: loadHurry, bytes: loadBytes}, replays: loading{deadline: loadDeadline, bytes: replayBytes}}
+	s := &Store{
+		config: config, recent: newRecent(recentRows),
+		batches: loading{deadline: loadHurry, bytes: loadBytes}, replays: loading{deadline: loadDeadline, bytes: replayBytes},
+		prefetch: prefetch{quick: prefetchQuick},
+	}
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		direct, err := isDirect(ctx, conn)
 		if err == nil && direct {
