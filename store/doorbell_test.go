@@ -3,10 +3,14 @@ package store_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
 // burst inserts from all connections at once and returns how many rows.
@@ -105,10 +109,49 @@ func (c *crm) keepAwake() {
 	}
 }
 
-// bell returns what writers read.
+// A feed that slept was woken by a crowd, and stayed asleep until the batch that
+// it had brought was delivered: for seconds every commit rang.
+func TestDoorbellIsSilentBeforeALargeDelivery(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.CRM(t)}
+	c.conn = c.connect()
+	c.make(store.Config{})
+	held, release := make(chan struct{}), make(chan struct{})
+	let := sync.OnceFunc(func() { close(release) })
+	watcher := c.connect()
+	largest, bell := 0, 1
+	c.run(func(b store.Batch) error {
+		if len(b.Entries) == 1 {
+			close(held)
+			<-release
+		}
+		if len(b.Entries) <= largest {
+			return nil
+		}
+		largest = len(b.Entries)
+		return watcher.QueryRow(context.Background(), readBell).Scan(&bell)
+	})
+	t.Cleanup(let)
+	c.next()
+	c.sql("%s", insert(5, "first"))
+	<-held
+	if c.bell() != 1 {
+		t.Error("the feed does not sleep at first")
+	}
+	const crowd = 2000
+	c.sql("DO $$ BEGIN FOR i IN 1..%d LOOP %s COMMIT; END LOOP; END $$", crowd, insert(5, "crowd"))
+	let()
+	c.collect(1 + crowd)
+	if largest < crowd || bell != 0 {
+		t.Errorf("while %d rows were delivered the sequence said %d, want 0", largest, bell)
+	}
+}
+
+const readBell = "SELECT last_value FROM notification_gateway.bell" // as writers do
+
 func (c *crm) bell() (n int) {
 	c.Helper()
-	if err := c.conn.QueryRow(c.Context(), "SELECT last_value FROM notification_gateway.bell").Scan(&n); err != nil {
+	if err := c.conn.QueryRow(c.Context(), readBell).Scan(&n); err != nil {
 		c.Fatal(err)
 	}
 	return n
@@ -143,6 +186,44 @@ func TestDoorbellWaitsForWhoIsUnaware(t *testing.T) {
 	}
 	if n := c.metric("feed_unrung_rows_total", ""); n != 0 {
 		t.Errorf("%v rows were left to the fallback poll", n)
+	}
+}
+
+// While rows come the feed has writers look at the locks now and then, to see
+// whether the crowd has gone. It did so until the batch of the next poll was
+// delivered: a large one, which takes seconds, cost writers eight locks each as long.
+func TestDoorbellIsNotLookedAtDuringADelivery(t *testing.T) {
+	t.Parallel()
+	c := &crm{T: t, url: storetest.CRM(t)}
+	c.conn = c.connect()
+	c.make(store.Config{})
+	var awake atomic.Bool
+	var deliveries, minded atomic.Int64
+	watcher := c.connect()
+	c.run(func(store.Batch) error {
+		var n int64
+		err := watcher.QueryRow(context.Background(), readBell).Scan(&n)
+		if awake.Load() {
+			deliveries.Add(1)
+			minded.Add(n)
+		}
+		return err
+	})
+	c.next()
+	c.keepAwake()
+	awake.Store(true)
+	for seen := 0; seen < 2; { // times that the feed had writers look
+		c.sql("%s", insert(5, "row"))
+		for len(c.got) == 0 { // no faster than it comes, or we are a crowd
+			if c.bell() != 0 {
+				for seen++; c.bell() != 0; {
+				}
+			}
+		}
+		<-c.got
+	}
+	if n, all := minded.Load(), deliveries.Load(); n > 0 || all == 0 {
+		t.Errorf("writers looked at the locks during %d of %d deliveries", n, all)
 	}
 }
 

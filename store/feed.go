@@ -131,12 +131,7 @@ type backoff struct{ next time.Duration }
 // wait returns when the pause is over or ctx ends.
 func (b *backoff) wait(ctx context.Context) {
 	b.next = max(b.next, backoffMin)
-	pause := time.NewTimer(b.next/2 + rand.N(b.next))
-	defer pause.Stop()
-	select {
-	case <-pause.C:
-	case <-ctx.Done():
-	}
+	rest(ctx, b.next/2+rand.N(b.next)) //nolint:errcheck // whoever waits looks at ctx
 	b.next = min(2*b.next, backoffMax)
 }
 
@@ -193,6 +188,9 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 		batch, err := f.poll(ctx, conn, taker.Streams() > 0 && wake != wakeMore)
 		if err != nil {
 			return polled, fmt.Errorf("poll: %w", err)
+		}
+		if err := f.meet(ctx, conn, batch.Entries); err != nil {
+			return polled, err
 		}
 		f.store.recent.add(batch)
 		if err := taker.Deliver(ctx, batch); err != nil {
