@@ -15,11 +15,22 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
 
-const (
-	pgbenchUsers = 100 // recipients, at random: one for all would make its row the bottleneck
-	pgbenchSQL   = `\set user random(1, %d)
-INSERT INTO notifications (user_id, notification_type, title, message) VALUES (:user, 'bench', 'row', 'm');
-`
+const pgbenchUsers = 100 // recipients, at random: one for all would make its row the bottleneck
+
+// sending is how a CRM sends an INSERT. The less the server has to do for a plain
+// one, the more the trigger weighs beside it.
+type sending struct{ name, protocol, sql string }
+
+var (
+	// asDjango is what Notification.objects.create() sends: each column, the values in
+	// the statement, so that it is parsed and planned each time
+	// (https://docs.djangoproject.com/en/stable/ref/databases/#server-side-parameters-binding).
+	asDjango = sending{"", "simple", `INSERT INTO "notifications" ("user_id", "notification_type", "title", "message", "lead_id", "task_id", "reminder_id", "metadata",
+ "is_read", "read_at", "created_at", "updated_at") VALUES (:user, 'task_assignment', 'Task Assigned: Complete project',
+ 'Task "Complete project" has been assigned to you.', NULL, 123, NULL, '{"priority": "high", "due_date": "2024-01-15", "due_time": "17:00:00", "status": "to_do"}'::jsonb,
+ false, NULL, '2024-01-10T10:30:00+00:00'::timestamptz, '2024-01-10T10:30:00+00:00'::timestamptz) RETURNING "notifications"."id"`}
+	// asPrepared is as little as an INSERT can be.
+	asPrepared = sending{"prepared statements, ", "prepared", `INSERT INTO notifications (user_id, notification_type, title, message) VALUES (:user, 'bench', 'row', 'm')`}
 )
 
 // errNoPgbench is returned where pgbench is not installed.
@@ -43,7 +54,7 @@ type inserters struct {
 }
 
 // startInserters starts pgbench, which runs until close.
-func startInserters(ctx context.Context, url string, writers int) (*inserters, error) {
+func startInserters(ctx context.Context, url string, writers int, how sending) (*inserters, error) {
 	path, err := exec.LookPath("pgbench")
 	if err != nil {
 		return nil, errNoPgbench
@@ -53,12 +64,12 @@ func startInserters(ctx context.Context, url string, writers int) (*inserters, e
 		return nil, fmt.Errorf("write the script: %w", err)
 	}
 	p := &inserters{script: script.Name(), rates: make(chan float64)}
-	_, err = fmt.Fprintf(script, pgbenchSQL, pgbenchUsers)
+	_, err = fmt.Fprintf(script, "\\set user random(1, %d)\n%s;\n", pgbenchUsers, how.sql)
 	if err = errors.Join(err, script.Close()); err != nil {
 		return nil, errors.Join(fmt.Errorf("write the script: %w", err), os.Remove(p.script))
 	}
 	running, stop := context.WithCancel(ctx)
-	cmd := exec.CommandContext(running, path, "--no-vacuum", "--protocol=prepared", "--client="+strconv.Itoa(writers),
+	cmd := exec.CommandContext(running, path, "--no-vacuum", "--protocol="+how.protocol, "--client="+strconv.Itoa(writers),
 		"--jobs="+strconv.Itoa(min(writers, 2)), "--time=86400", "--progress=1", "--file="+p.script, url)
 	said, pipe := io.Pipe()
 	cmd.Stderr = pipe
@@ -129,7 +140,7 @@ func pgbenchRate(line string) (float64, bool) {
 
 // pgbench returns how many rows a second so many new writers insert.
 func pgbench(ctx context.Context, url string, writers int) (rate float64, err error) {
-	p, err := startInserters(ctx, url, writers)
+	p, err := startInserters(ctx, url, writers, asDjango)
 	if err != nil {
 		return 0, err
 	}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
+	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
@@ -21,23 +23,31 @@ type insertWay struct {
 	name          string
 	before, after string // statements around it
 	stream        bool   // somebody is connected and gets every row
+	rings         bool   // each commit notifies: what the doorbell is there for, and no way of ours
+}
+
+// inserted is how fast one way was once.
+type inserted struct {
+	rate             float64 // rows a second
+	gateway, clients float64 // per cent of a core that somebody took who was connected
 }
 
 // insertWays need a gateway that runs. Whoever holds a slot of the doorbell
 // exclusively makes every writer ring, as a plain NOTIFY trigger does.
 func insertWays() []insertWay {
 	return []insertWay{
-		{"plain", "ALTER TABLE notifications DISABLE TRIGGER notification_gateway_capture", "ALTER TABLE notifications ENABLE ALWAYS TRIGGER notification_gateway_capture", false},
-		{"captured, nobody connected", "SELECT", "SELECT", false},
-		{"captured and delivered", "SELECT", "SELECT", true},
-		{"where every commit notifies", "SELECT notification_gateway.mind(), pg_advisory_lock(1734440037, 8)", "SELECT notification_gateway.wake(8)", false},
+		{name: "plain", before: "ALTER TABLE notifications DISABLE TRIGGER notification_gateway_capture", after: "ALTER TABLE notifications ENABLE ALWAYS TRIGGER notification_gateway_capture"},
+		{name: "captured, nobody connected", before: "SELECT", after: "SELECT"},
+		{name: "captured and delivered", before: "SELECT", after: "SELECT", stream: true},
+		{name: "where every commit notifies", before: "SELECT notification_gateway.mind(), pg_advisory_lock(1734440037, 8)", after: "SELECT notification_gateway.wake(8)", rings: true},
 	}
 }
 
 // insert is what the trigger costs the CRM: single-row transactions of 1, 8 and
 // 32 writers, with no flush and with one of at least 1 ms, which is this disk's
 // and commit_delay's (https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-COMMIT-DELAY).
-// Each way is given as a share of the first: the median of the rounds. Where
+// They send what Django does, beside the least that can be sent. Each way is given
+// as a share of the first: the median of the rounds. Where
 // the CPU is what limits, the gateway's own is part of it. The server keeps its WAL
 // files, as one that has run for long does, and the writers their sessions: making
 // them costs most who writes most.
@@ -69,19 +79,14 @@ func (r *runner) insert(ctx context.Context, found *results) (err error) {
 			flushed, target, most = "flush", "≥ 0.9 ×", 0.9
 		}
 		for _, writers := range []int{1, 8, 32} {
-			shares, plain, err := r.insertShares(ctx, s, writers)
-			if err != nil {
+			django := insertCase{flushed: flushed, writers: writers, how: asDjango, ways: insertWays(), target: target, most: most}
+			if err := r.insertBy(ctx, found, s, django); err != nil {
 				return err
 			}
-			for i, way := range insertWays()[1:] {
-				what := fmt.Sprintf("%s, %d writers, %s", flushed, writers, way.name)
-				value, floor := fmt.Sprintf("%.2f ×", shares[i]), fmt.Sprintf("plain %.0f rows/s", plain)
-				if i+2 == len(insertWays()) {
-					found.add(what, value, floor) // what the doorbell is for
-				} else {
-					found.check(what, value, floor, target, shares[i] >= most)
-				}
-			}
+		}
+		prepared := insertCase{flushed: flushed, writers: 8, how: asPrepared, ways: insertWays()[:2]}
+		if err := r.insertBy(ctx, found, s, prepared); err != nil {
+			return err
 		}
 	}
 	for _, name := range []string{"fsync", "commit_delay", "commit_siblings", "min_wal_size", "max_wal_size"} {
@@ -92,55 +97,78 @@ func (r *runner) insert(ctx context.Context, found *results) (err error) {
 	return s.db.Exec(ctx, "SELECT pg_reload_conf()")
 }
 
-// insertShares returns each way's rate but the first's as a share of that.
-func (r *runner) insertShares(ctx context.Context, s *site, writers int) (shares []float64, plain float64, err error) {
-	p, err := startInserters(ctx, s.dbURL, writers)
+// insertCase is what is measured in one run of the writers.
+type insertCase struct {
+	flushed string
+	writers int
+	how     sending
+	ways    []insertWay // of which the first is the floor
+	target  string      // of ours; empty: none
+	most    float64     // the same as a number
+}
+
+// insertBy measures the ways in turns, and adds what their medians are.
+func (r *runner) insertBy(ctx context.Context, found *results, s *site, c insertCase) (err error) {
+	p, err := startInserters(ctx, s.dbURL, c.writers, c.how)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
 	if _, err := p.rate(ctx, 1, int(insertWarm*r.scale)); err != nil {
-		return nil, 0, err
+		return err
 	}
-	ways := insertWays()
-	rates := make([][]float64, len(ways))
+	turns := make([][]inserted, len(c.ways))
 	for round := range max(1, int(insertRounds*r.scale)) {
-		for turn := range ways {
-			i := (turn + round) % len(ways)
-			rate, err := r.insertWay(ctx, s, ways[i], p)
+		for turn := range c.ways {
+			i := (turn + round) % len(c.ways)
+			one, err := r.insertWay(ctx, s, c.ways[i], p)
 			if err != nil {
-				return nil, 0, err
+				return err
 			}
-			rates[i] = append(rates[i], rate)
+			turns[i] = append(turns[i], one)
 		}
 	}
-	for _, of := range rates {
-		slices.Sort(of)
-		shares = append(shares, of[len(of)/2])
+	var plain float64
+	for i, way := range c.ways {
+		slices.SortFunc(turns[i], func(a, b inserted) int { return cmp.Compare(a.rate, b.rate) })
+		median := turns[i][len(turns[i])/2]
+		if i == 0 {
+			plain = median.rate
+			continue
+		}
+		what := fmt.Sprintf("%s, %d writers, %s%s", c.flushed, c.writers, c.how.name, way.name)
+		share := median.rate / plain
+		value, floor := fmt.Sprintf("%.2f ×", share), fmt.Sprintf("plain %.0f rows/s", plain)
+		if c.target == "" || way.rings {
+			found.add(what, value, floor)
+		} else {
+			found.check(what, value, floor, c.target, share >= c.most)
+		}
+		if way.stream {
+			found.add(fmt.Sprintf("  of one core: gateway %.0f %%, clients %.0f %%", median.gateway, median.clients), "", "")
+		}
 	}
-	plain = shares[0]
-	for i := range shares {
-		shares[i] /= plain
-	}
-	return shares[1:], plain, nil
+	return nil
 }
 
 // insertWay measures one way once, while p inserts.
-func (r *runner) insertWay(ctx context.Context, s *site, way insertWay, p *inserters) (rate float64, err error) {
+func (r *runner) insertWay(ctx context.Context, s *site, way insertWay, p *inserters) (got inserted, err error) {
+	clients := func() time.Duration { return 0 }
 	if way.stream {
 		tokens, err := mintTokens(r.secret, 1, pgbenchUsers)
 		if err != nil {
-			return 0, err
+			return got, err
 		}
 		c, err := r.crowd(ctx, s.target(), pgbenchUsers, tokens)
 		if err != nil {
-			return 0, err
+			return got, err
 		}
 		defer c.stop()
+		clients = c.cpu
 	}
 	one, err := throwaway.Listen(ctx, s.dbURL, "bench_session") // advisory locks are a session's
 	if err != nil {
-		return 0, err
+		return got, err
 	}
 	defer func() { err = errors.Join(err, one.Close(context.WithoutCancel(ctx))) }()
 	// Each begins with the same tables, and with nothing left to be written to the
@@ -149,9 +177,22 @@ func (r *runner) insertWay(ctx context.Context, s *site, way insertWay, p *inser
 	// both tables.
 	for _, statement := range []string{"TRUNCATE notification_gateway.log", "TRUNCATE notifications", "CHECKPOINT", way.before} {
 		if err := one.Exec(ctx, statement); err != nil {
-			return 0, err
+			return got, err
 		}
 	}
-	rate, err = p.rate(ctx, max(1, int(2*r.scale)), int(1*r.scale)) // at first a gateway that sleeps is yet to find out that it is busy
-	return rate, errors.Join(err, one.Exec(ctx, way.after))
+	if _, err := p.rate(ctx, 1, 0); err != nil { // at first a gateway that sleeps is yet to find out that it is busy
+		return got, err
+	}
+	began, reading := time.Now(), clients()
+	before, err := cpuOf(s.PID())
+	if err != nil {
+		return got, err
+	}
+	if got.rate, err = p.rate(ctx, max(1, int(2*r.scale)), 0); err != nil {
+		return got, err
+	}
+	took := time.Since(began)
+	after, err := cpuOf(s.PID())
+	got.gateway, got.clients = percent(after-before, took), percent(clients()-reading, took)
+	return got, errors.Join(err, one.Exec(ctx, way.after))
 }
