@@ -152,7 +152,7 @@ func (f *Feed) lieDown(ctx context.Context, conn *pgx.Conn) error {
 	if slot == nil {
 		return f.standUp(ctx, conn)
 	}
-	f.bell.slot, f.bell.lain = *slot, true
+	f.bell.slot, f.bell.lain, f.bell.crowd = *slot, true, crowd{since: time.Now()} // what is known of one is old
 	return nil
 }
 
@@ -188,14 +188,15 @@ func (b *bell) saw(now Snapshot) {
 	b.unaware = slices.DeleteFunc(b.unaware, func(xid uint64) bool { return now.Sees(xid) })
 }
 
-// getUp gives the lock up when writers wait for each other because of us.
-func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, f.patience)
+// getUpIfWaitedFor gives the lock up when writers wait for each other because of
+// us.
+func (f *Feed) getUpIfWaitedFor(ctx context.Context, conn *pgx.Conn) error {
+	asking, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	f.bell.looked = time.Now()
 	// What a commit that notifies locks is the object "database 0".
 	var waiting bool
-	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks
+	err := conn.QueryRow(asking, `SELECT EXISTS (SELECT FROM pg_locks
 		WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = 0 AND NOT granted)`).Scan(&waiting)
 	if err != nil {
 		return fmt.Errorf("look for waiting writers: %w", err)
@@ -203,7 +204,7 @@ func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn) error {
 	if !waiting {
 		return nil
 	}
-	return f.standUp(ctx, conn)
+	return f.getUp(ctx, conn)
 }
 
 // meet gives the lock up when the batch shows that a crowd writes, before it is
@@ -213,6 +214,11 @@ func (f *Feed) meet(ctx context.Context, conn *pgx.Conn, entries []Entry) error 
 	if f.bell.slot == 0 || !f.bell.crowd.dense {
 		return nil
 	}
+	return f.getUp(ctx, conn)
+}
+
+// getUp is standUp while the feed goes on.
+func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	return f.standUp(ctx, conn)
@@ -234,7 +240,7 @@ func (f *Feed) wait(ctx context.Context, conn *pgx.Conn, rows, streams int) (wak
 	case f.bell.slot == 0:
 		return f.waitAwake(ctx, conn, now)
 	case f.bell.busy && now.Sub(f.bell.looked) >= crowdWindow: // only now: the rows did not wait for it
-		if err := f.getUp(ctx, conn); err != nil {
+		if err := f.getUpIfWaitedFor(ctx, conn); err != nil {
 			return "", err
 		}
 		if f.bell.slot == 0 {
@@ -277,7 +283,13 @@ func (f *Feed) waitAwake(ctx context.Context, conn *pgx.Conn, now time.Time) (st
 		if err := f.lieDown(ctx, conn); err != nil || f.bell.slot > 0 {
 			return wakeSettle, err
 		}
-	case f.bell.listens && trying >= awakeMax && !f.bell.crowd.dense:
+	case f.bell.listens && trying >= awakeMax && f.bell.crowd.dense:
+		// Another may have said that it sleeps, and died, or got up when we did and each
+		// left it to the other to say so.
+		if err := f.getUp(ctx, conn); err != nil {
+			return "", err
+		}
+	case f.bell.listens && trying >= awakeMax:
 		return f.waitMinded(ctx, conn)
 	case !f.bell.listens && now.Sub(f.bell.probed) >= probeEvery:
 		if err := f.listen(ctx, conn); err != nil {

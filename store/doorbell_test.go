@@ -147,6 +147,53 @@ func TestDoorbellIsSilentBeforeALargeDelivery(t *testing.T) {
 	}
 }
 
+// Another gateway that lay down beside a crowd and was killed left it to be said
+// by nobody that all are awake: writers took the locks until the crowd had gone.
+func TestDoorbellIsSilencedWhileACrowdWrites(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	writer := c.connect()
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				for len(c.got) > 0 {
+					<-c.got
+				}
+				_, err := writer.Exec(context.Background(), "DO $$ BEGIN FOR i IN 1..100 LOOP "+insert(5, "crowd")+" COMMIT; END LOOP; END $$")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	quiet := func() bool {
+		for began := time.Now(); c.bell() != 0; {
+			if time.Since(began) > 30*time.Second {
+				return false
+			}
+		}
+		return true
+	}
+	if !quiet() {
+		t.Fatal("the feed does not get up")
+	}
+	other := c.connectTo(c.url)
+	c.on(other, "SELECT notification_gateway.sleep()")
+	if err := other.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !quiet() {
+		t.Error("writers look at the locks of a gateway that is gone")
+	}
+}
+
 const readBell = "SELECT last_value FROM notification_gateway.bell" // as writers do
 
 func (c *crm) bell() (n int) {

@@ -173,7 +173,7 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		if f.bell.slot > 0 && ctx.Err() != nil { // nobody may come after us for long
+		if f.bell.listens && ctx.Err() != nil { // nobody may come after us for long
 			f.standUp(closing, conn) //nolint:errcheck // as below
 		}
 		conn.Close(closing) //nolint:errcheck // it may be dead already
