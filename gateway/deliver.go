@@ -134,7 +134,7 @@ func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[st
 				s.told = h.position
 			}
 			if n.Err != nil && !late {
-				h.metrics.resets.WithLabelValues("unreadable").Inc()
+				h.metrics.resets.WithLabelValues(resetUnreadable).Inc()
 			}
 			h.deliveries = append(h.deliveries, delivery{to: s, event: e, row: &n.Entry, late: late})
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
+	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
 // metrics are the measurements of this package; every label is from a closed
@@ -62,6 +63,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	for _, e := range []*httpError{errStarting(), errDraining(), errFull(), errTooMany(0), errToken(auth.ErrUnavailable), errCause(nil)} {
 		m.refused.WithLabelValues(e.code)
+	}
+	for _, reason := range append(store.ResetReasons(), resetUnreadable) {
+		m.resets.WithLabelValues(reason)
 	}
 	for _, reason := range auth.Reasons() {
 		m.authFailures.WithLabelValues(reason)

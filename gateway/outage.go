@@ -43,6 +43,10 @@ func (h *hub) recovered(ctx context.Context, pause time.Duration) (store.Cursor,
 	return *h.position, nil
 }
 
+// resetUnreadable is the reason of a reset for a row that is there and cannot be
+// read; the others are those of a cursor.
+const resetUnreadable = "unreadable"
+
 // gap says why what came between two positions cannot be known, empty when it
 // can: the objects were made anew or the database was restored from a dump, or
 // Postgres was away for longer than the log is kept, and another replica may

@@ -91,8 +91,8 @@ func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 	pace, told := h.resumePace(), store.Cursor{}
 	if unlisted != nil {
 		h.complaints.error("unread notifications cannot be listed", "err", unlisted)
-		h.metrics.resets.WithLabelValues("unreadable").Inc()
-		if err := send(ctx, s, resetEvent(at.String(), "unreadable"), pace); err != nil {
+		h.metrics.resets.WithLabelValues(resetUnreadable).Inc()
+		if err := send(ctx, s, resetEvent(at.String(), resetUnreadable), pace); err != nil {
 			return err
 		}
 		told = at
@@ -155,7 +155,7 @@ func (h *hub) sendPage(ctx context.Context, s *stream, rows []store.Notification
 		}
 		if n.Err != nil {
 			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)
-			h.metrics.resets.WithLabelValues("unreadable").Inc()
+			h.metrics.resets.WithLabelValues(resetUnreadable).Inc()
 		}
 		e := notificationEvent(proven.String(), n)
 		e.captured = time.Time{} // its delay is the client's absence

@@ -71,8 +71,14 @@ func Check(ctx context.Context, config Config) []Finding {
 	return out
 }
 
+// errNewer says that it is not the objects that are to be brought up to date.
+var errNewer = errors.New(": a newer gateway has migrated them")
+
 // mend is what to do about an error whatever was looked at, or empty.
 func mend(err error) string {
+	if errors.Is(err, errNewer) {
+		return "replace this gateway by that one; until then it works on"
+	}
 	return map[string]string{
 		"42501": "run gateway migrate --grant-to ROLE; where it is a table of the CRM's that is denied, GRANT SELECT on it TO notification_gateway_owner",
 		"3F000": "run gateway migrate --mapping NAME|FILE and gateway attach TABLE", // the schema
@@ -133,7 +139,11 @@ func (d doctor) objects(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if newest := all[len(all)-1].version; version != newest {
-		return "", fmt.Errorf("the objects are at version %d, this gateway wants %d", version, newest)
+		err := fmt.Errorf("the objects are at version %d, this gateway wants %d", version, newest)
+		if version > newest {
+			err = fmt.Errorf("%w%w", err, errNewer)
+		}
+		return "", err
 	}
 	return fmt.Sprintf("version %d", version), nil
 }

@@ -44,8 +44,13 @@ func (d doctor) columns(ctx context.Context) (string, error) {
 // deleted some since, or given them to somebody else: the most of them count.
 func (d doctor) compare(ctx context.Context, id column) (string, error) {
 	newest, err := d.newest(ctx)
-	if err != nil || len(newest.items) == 0 {
-		return "nothing was captured yet", err
+	switch {
+	case err != nil:
+		return "", err
+	case newest.nameless > 0:
+		return "", fmt.Errorf("%d of the newest captured rows have no ID: that is in another column", newest.nameless)
+	case len(newest.items) == 0:
+		return "nothing was captured yet", nil
 	}
 	found, err := d.recipients(ctx, id, newest.items)
 	if err != nil {
@@ -111,6 +116,7 @@ func (d doctor) recipients(ctx context.Context, id column, items []string) (map[
 type captured struct {
 	items    []string
 	users    map[string]string // by item
+	nameless int               // rows whose item has no ID
 	from, to time.Time
 }
 
@@ -119,7 +125,7 @@ type captured struct {
 func (d doctor) newest(ctx context.Context) (captured, error) {
 	rows, err := d.conn.Query(ctx, `SELECT user_key, item_id, inserted_at FROM (SELECT * FROM notification_gateway.log
 			WHERE disconnect IS NULL ORDER BY xid DESC, position DESC LIMIT $2) l
-		WHERE item_id <> '' AND age(xid::xid) < (SELECT min(CASE WHEN age(xmin) > 0 THEN age(xmin) ELSE 2147483647 END) FROM pg_trigger
+		WHERE age(xid::xid) < (SELECT min(CASE WHEN age(xmin) > 0 THEN age(xmin) ELSE 2147483647 END) FROM pg_trigger
 			WHERE tgname = $1 AND NOT tgisinternal AND tgparentid = 0)`, triggerName, comparedRows)
 	if err != nil {
 		return captured{}, fmt.Errorf("read the log: %w", err)
@@ -128,6 +134,10 @@ func (d doctor) newest(ctx context.Context) (captured, error) {
 	var user, item string
 	var at time.Time
 	_, err = pgx.ForEachRow(rows, []any{&user, &item, &at}, func() error {
+		if item == "" {
+			c.nameless++
+			return nil
+		}
 		if len(c.items) == 0 {
 			c.from, c.to = at, at
 		}

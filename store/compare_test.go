@@ -118,6 +118,11 @@ func TestCheckComparesCapturedRowsWithTheFeed(t *testing.T) {
 	expect(true, "has 1 of the newest 1 captured rows, 0 of them")
 	c.sql(alert + alert + "UPDATE alert SET for_person = '" + bob + "' WHERE number = 4; SELECT notification_gateway.disconnect('" + alice + "', '')")
 	expect(true, "has 3 of the newest 3 captured rows, 1 of them") // re-assigned
+	if err := c.attach("for_person", "amount"); err != nil {       // null in every row, which was taken for nothing captured
+		t.Fatal(err)
+	}
+	c.sql(alert)
+	expect(false, "1 of the newest captured rows have no ID")
 }
 
 // Rows that the CRM deletes are no fault; rows that are there and that the log

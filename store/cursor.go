@@ -40,6 +40,9 @@ type ResetError struct{ Reason string }
 
 func (e *ResetError) Error() string { return "last event ID is " + e.Reason }
 
+// ResetReasons returns the closed set of ResetError.Reason.
+func ResetReasons() []string { return []string{"malformed", "foreign", "forged", "expired", "future"} }
+
 // MakeCursor builds a cursor from its parts: the installation's ID, the
 // server's incarnation, the server's clock and its snapshot.
 func MakeCursor(install [16]byte, incarnation uint32, at time.Time, snapshot Snapshot) Cursor {

@@ -195,6 +195,10 @@ func TestCheckSaysWhatMends(t *testing.T) {
 			t.Errorf("without rights %s says %+v", name, f)
 		}
 	}
+	c.sql("INSERT INTO notification_gateway.migration (version, name) VALUES (99, 'later')") // migrate would refuse
+	if f := c.findingOf(store.Config{URL: c.url}, "objects"); f.OK || !strings.Contains(f.Mend, "replace this gateway") {
+		t.Errorf("of newer objects check says %+v", f)
+	}
 	c.sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET default_transaction_read_only = on', current_database()); END $$")
 	if f := c.findingOf(store.Config{URL: c.url}, "postgres"); f.OK || !strings.Contains(f.Detail, "default_transaction_read_only is on") {
 		t.Errorf("read-only check says %+v", f)
