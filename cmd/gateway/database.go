@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/seed-64e334f9/notification-gateway/sql"
 	"github.com/seed-64e334f9/notification-gateway/store"
@@ -31,7 +32,9 @@ func migrate(ctx context.Context, args []string, stdout, _ io.Writer) error {
 		if err != nil {
 			return usageError{fmt.Errorf("--mapping %s: no built-in mapping and no file that can be read: %w", *mapping, errors.Unwrap(err))}
 		}
-		options.Mapping = string(text)
+		if options.Mapping = string(text); strings.TrimSpace(options.Mapping) == "" {
+			return usageError{fmt.Errorf("--mapping %s: the file is empty", *mapping)}
+		}
 	}
 	if *printOnly {
 		script, err := store.MigrationScript(options)

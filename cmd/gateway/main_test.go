@@ -404,6 +404,7 @@ func TestEmptyArguments(t *testing.T) {
 		{[]string{"check", "--token="}, `-token: it is empty`},
 		{[]string{"check", "--token", "-"}, `standard input is empty`},
 		{[]string{"migrate", "--mapping", ""}, `-mapping: it is empty`},
+		{[]string{"migrate", "--mapping", os.DevNull}, `--mapping /dev/null: the file is empty`},
 		{[]string{"migrate", "--grant-to", ""}, `-grant-to: it is empty`},
 		{[]string{"attach"}, "takes one argument, got 0"},
 		{[]string{"check", "now"}, "takes no arguments, got 1"},
