@@ -34,8 +34,7 @@ func (c *crm) as(role string) string {
 // Postgres says of them alone does not help.
 func TestAttachSaysWhatToDo(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.Database(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.Database(t))
 	c.sql(`CREATE SCHEMA "Crm"; CREATE TABLE "Crm"."Notification" ("Id" uuid, "UserId" uuid); CREATE TABLE "Crm".plain (id uuid, user_id uuid);
 		CREATE TABLE held (id uuid, user_id uuid); CREATE VIEW seen AS SELECT * FROM held; CREATE SEQUENCE counter`)
 	plain := c.as("attacher")
@@ -98,8 +97,7 @@ func TestAttachSaysWhatToDo(t *testing.T) {
 func TestMigrateSaysWhatItsRoleNeeds(t *testing.T) {
 	t.Parallel()
 	storetest.CRM(t) // the owner's role is the cluster's, and this server may have none yet
-	c := &crm{T: t, url: storetest.Database(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.Database(t))
 	c.sql("CREATE TABLE theirs (id bigint)")
 	plain := c.as("migrator")
 	if _, err := store.Migrate(t.Context(), plain, store.MigrateOptions{}); err == nil || !strings.Contains(err.Error(), "it needs CREATEROLE") {

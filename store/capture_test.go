@@ -11,8 +11,7 @@ import (
 // attached is a table of another CRM, with its feed.
 func attached(t *testing.T, columns, user, id string) *crm {
 	t.Helper()
-	c := &crm{T: t, url: storetest.Database(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.Database(t))
 	c.sql("CREATE TABLE note (%s)", columns)
 	mapping := `CREATE OR REPLACE VIEW notification_gateway.feed AS SELECT ` + id + ` AS id, ` + user + ` AS user_key,
 		json_build_object('title', title) AS data, now() AS created_at, false AS is_read FROM public.note;`

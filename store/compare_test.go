@@ -12,8 +12,7 @@ import (
 // and domains, mapped by a view that selects id and user_key.
 func alerts(t *testing.T, id, userKey string) *crm {
 	t.Helper()
-	c := &crm{T: t, url: storetest.Database(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.Database(t))
 	c.sql(`CREATE DOMAIN person AS uuid; CREATE DOMAIN recipient AS person;
 		CREATE TABLE alert (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, key uuid NOT NULL DEFAULT gen_random_uuid(),
 			for_person recipient NOT NULL, by_person uuid NOT NULL, headline text NOT NULL, short varchar(20), amount numeric, made timestamptz NOT NULL DEFAULT now())`)

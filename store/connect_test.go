@@ -40,8 +40,7 @@ func TestErrorsDoNotShowTheConnectionString(t *testing.T) {
 // the feed from ever starting.
 func TestSettingsOfTheRole(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	odd := c.as("odd")
 	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{GrantTo: "gateway_test_odd"}); err != nil {
 		t.Fatal(err)

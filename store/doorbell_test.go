@@ -113,8 +113,7 @@ func (c *crm) keepAwake() {
 // it had brought was delivered: for seconds every commit rang.
 func TestDoorbellIsSilentBeforeALargeDelivery(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	c.make(store.Config{})
 	held, release := make(chan struct{}), make(chan struct{})
 	let := sync.OnceFunc(func() { close(release) })
@@ -241,8 +240,7 @@ func TestDoorbellWaitsForWhoIsUnaware(t *testing.T) {
 // delivered: a large one, which takes seconds, cost writers eight locks each as long.
 func TestDoorbellIsNotLookedAtDuringADelivery(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	c.make(store.Config{})
 	var awake atomic.Bool
 	var deliveries, minded atomic.Int64

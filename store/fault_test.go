@@ -20,8 +20,7 @@ import (
 func own(t *testing.T) (*crm, *throwaway.Server) {
 	t.Helper()
 	server, address := storetest.OwnCRM(t)
-	c := &crm{T: t, url: address}
-	c.conn = c.connect()
+	c := crmAt(t, address)
 	return c, server
 }
 
@@ -237,8 +236,7 @@ func TestStandbyIsRefused(t *testing.T) {
 // the kernel would find out after a quarter of an hour.
 func TestHalfOpenConnection(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	u, err := url.Parse(c.url)
 	if err != nil {
 		t.Fatal(err)
@@ -263,8 +261,7 @@ func TestHalfOpenConnection(t *testing.T) {
 func TestPartitionedTable(t *testing.T) {
 	t.Parallel()
 	address := storetest.Database(t)
-	c := &crm{T: t, url: address}
-	c.conn = c.connect()
+	c := crmAt(t, address)
 	c.sql(`CREATE TABLE note (id bigint NOT NULL, recipient text, body text, made timestamptz NOT NULL DEFAULT now()) PARTITION BY RANGE (id);
 		CREATE TABLE low (made timestamptz NOT NULL DEFAULT now(), body text, recipient text, id bigint NOT NULL);
 		ALTER TABLE note ATTACH PARTITION low FOR VALUES FROM (0) TO (1000);

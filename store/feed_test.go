@@ -89,8 +89,7 @@ func TestFeedReconnectsFromWhereItWas(t *testing.T) {
 // A batch that could not be delivered must come again, whole.
 func TestFeedBringsARefusedBatchAgain(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	c.make(store.Config{})
 	refusals := 0
 	c.run(func(b store.Batch) error {

@@ -131,8 +131,7 @@ func TestPlaceOfAnotherLifeIsIgnored(t *testing.T) {
 // insert, hides rows of the transaction that has its ID now.
 func TestFeedForgetsItsPlaceInANewLife(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	c.make(store.Config{})
 	part, release := make(chan store.Batch), make(chan struct{})
 	first := true

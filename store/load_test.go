@@ -117,8 +117,7 @@ func TestLoadOfARowThatRaises(t *testing.T) {
 // char without its length would keep one character of each.
 func TestCharacterKeys(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.Database(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.Database(t))
 	c.sql("CREATE TABLE note (id char(12) PRIMARY KEY, recipient char(10), body text, made timestamptz DEFAULT now())")
 	mapping := `CREATE OR REPLACE VIEW notification_gateway.feed AS SELECT id, recipient AS user_key, json_build_object('title', body) AS data, made AS created_at, false AS is_read FROM public.note;`
 	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{Mapping: mapping}); err != nil {
@@ -288,8 +287,7 @@ func TestMigrateIsIdempotent(t *testing.T) {
 // sleeps there: nobody must become deaf to what is inserted, or lack a right.
 func TestMigrateUpgrades(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	c.sql("DROP SCHEMA notification_gateway CASCADE")
 	first, err := sql.Migrations.ReadFile("migrations/0001_objects.sql")
 	if err != nil {
@@ -472,8 +470,7 @@ func TestDataIsComputedOnce(t *testing.T) {
 // waited to be rung.
 func TestTimeLimitsOfTheDatabase(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	c.sql(`DO $$ BEGIN
 		EXECUTE format('ALTER DATABASE %%I SET statement_timeout = 100', current_database());
 		EXECUTE format('ALTER DATABASE %%I SET lock_timeout = 100', current_database());

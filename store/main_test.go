@@ -30,12 +30,19 @@ type crm struct {
 	got   chan store.Batch // every batch with entries, and the first
 }
 
+// crmAt is a CRM whose database is there, and on which no gateway runs.
+func crmAt(t *testing.T, url string) *crm {
+	t.Helper()
+	c := &crm{T: t, url: url}
+	c.conn = c.connect()
+	return c
+}
+
 func setup(t *testing.T) *crm { return setupWith(t, store.Config{}) }
 
 func setupWith(t *testing.T, config store.Config) *crm {
 	t.Helper()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	c.open(config)
 	return c
 }

@@ -23,8 +23,7 @@ func TestREADMEMapping(t *testing.T) {
 	if !found || !closed {
 		t.Fatal("sql/README.md has no mapping")
 	}
-	c := &crm{T: t, url: storetest.Database(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.Database(t))
 	c.sql(`CREATE SCHEMA "Crm"; CREATE TABLE "Crm"."Notification" ("Id" uuid PRIMARY KEY DEFAULT gen_random_uuid(), "UserId" uuid NOT NULL,
 		"Kind" text NOT NULL, "Title" text, "CreatedAt" timestamptz NOT NULL DEFAULT now(), "Read" boolean NOT NULL DEFAULT false)`)
 	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{Mapping: mapping}); err != nil {

@@ -50,8 +50,7 @@ func (l *loader) Deliver(ctx context.Context, b store.Batch) error {
 
 func setupLoader(t *testing.T) *loader {
 	t.Helper()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	c.make(store.Config{})
 	c.store.CallQuick(time.Hour) // this machine may have other things to do
 	l := &loader{crm: c, batches: make(chan delivered, 100)}

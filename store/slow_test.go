@@ -16,8 +16,7 @@ import (
 // ever and never be heard: each try must wait longer than the last.
 func TestSlowPostgresIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.CRM(t)}
-	c.conn = c.connect()
+	c := crmAt(t, storetest.CRM(t))
 	u, err := url.Parse(c.url)
 	if err != nil {
 		t.Fatal(err)
