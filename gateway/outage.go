@@ -54,9 +54,9 @@ const resetUnreadable = "unreadable"
 func (h *hub) gap(from, to store.Cursor) string {
 	switch {
 	case !from.SameInstallation(to):
-		return "foreign"
+		return store.ResetForeign
 	case h.config.Retention > 0 && to.Older(from, h.config.Retention):
-		return "expired"
+		return store.ResetExpired
 	}
 	return ""
 }

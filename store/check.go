@@ -72,7 +72,7 @@ func Check(ctx context.Context, config Config) []Finding {
 }
 
 // errNewer says that it is not the objects that are to be brought up to date.
-var errNewer = errors.New(": a newer gateway has migrated them")
+var errNewer = errors.New("a newer gateway has migrated them")
 
 // mend is what to do about an error whatever was looked at, or empty.
 func mend(err error) string {
@@ -141,7 +141,7 @@ func (d doctor) objects(ctx context.Context) (string, error) {
 	if newest := all[len(all)-1].version; version != newest {
 		err := fmt.Errorf("the objects are at version %d, this gateway wants %d", version, newest)
 		if version > newest {
-			err = fmt.Errorf("%w%w", err, errNewer)
+			err = fmt.Errorf("%w: %w", err, errNewer)
 		}
 		return "", err
 	}

@@ -34,14 +34,24 @@ type Cursor struct {
 }
 
 // ResetError says why a last event ID proves nothing about what its client has
-// seen. Reason is one word of a closed set: malformed, foreign, forged,
-// expired, future. The client is told with a reset event.
+// seen. Reason is one of ResetReasons. The client is told with a reset event.
 type ResetError struct{ Reason string }
 
 func (e *ResetError) Error() string { return "last event ID is " + e.Reason }
 
+// The reasons of a ResetError: what the last event ID is.
+const (
+	ResetMalformed = "malformed" // no text of ours
+	ResetForeign   = "foreign"   // of another installation
+	ResetForged    = "forged"    // not made by a gateway
+	ResetExpired   = "expired"   // older than the log is kept
+	ResetFuture    = "future"    // of a time that has not come
+)
+
 // ResetReasons returns the closed set of ResetError.Reason.
-func ResetReasons() []string { return []string{"malformed", "foreign", "forged", "expired", "future"} }
+func ResetReasons() []string {
+	return []string{ResetMalformed, ResetForeign, ResetForged, ResetExpired, ResetFuture}
+}
 
 // MakeCursor builds a cursor from its parts: the installation's ID, the
 // server's incarnation, the server's clock and its snapshot.
@@ -162,7 +172,7 @@ func (c Cursor) mac(body []byte) []byte {
 // *ResetError, and wraps what exactly was wrong with a malformed one.
 func parseCursor(text string, install [16]byte) (Cursor, error) {
 	malformed := func(what string) (Cursor, error) {
-		return Cursor{}, fmt.Errorf("%s: %w", what, &ResetError{Reason: "malformed"})
+		return Cursor{}, fmt.Errorf("%s: %w", what, &ResetError{Reason: ResetMalformed})
 	}
 	if len(text) > cursorMaxChars {
 		return malformed("too long")
@@ -175,12 +185,12 @@ func parseCursor(text string, install [16]byte) (Cursor, error) {
 		return malformed("no cursor of this version")
 	}
 	if [4]byte(b[1:5]) != [4]byte(install[:4]) {
-		return Cursor{}, &ResetError{Reason: "foreign"}
+		return Cursor{}, &ResetError{Reason: ResetForeign}
 	}
 	body, mac := b[:len(b)-cursorMAC], b[len(b)-cursorMAC:]
 	c := Cursor{install: install, incarnation: binary.BigEndian.Uint32(b[5:9])}
 	if !hmac.Equal(mac, c.mac(body)) {
-		return Cursor{}, &ResetError{Reason: "forged"}
+		return Cursor{}, &ResetError{Reason: ResetForged}
 	}
 	rest := body[9:]
 	next := func() (uint64, bool) {

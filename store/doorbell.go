@@ -170,6 +170,8 @@ func (f *Feed) mind(ctx context.Context, conn *pgx.Conn) error {
 // standUp gives the lock up, if there is one, and spares writers the look at the
 // locks unless another gateway sleeps.
 func (f *Feed) standUp(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
+	defer cancel()
 	if _, err := conn.Exec(ctx, "SELECT notification_gateway.wake($1)", f.bell.slot); err != nil {
 		return fmt.Errorf("stand up: %w", err)
 	}
@@ -188,9 +190,8 @@ func (b *bell) saw(now Snapshot) {
 	b.unaware = slices.DeleteFunc(b.unaware, func(xid uint64) bool { return now.Sees(xid) })
 }
 
-// getUpIfWaitedFor gives the lock up when writers wait for each other because of
-// us.
-func (f *Feed) getUpIfWaitedFor(ctx context.Context, conn *pgx.Conn) error {
+// getUp gives the lock up when writers wait for each other because of us.
+func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn) error {
 	asking, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	f.bell.looked = time.Now()
@@ -204,7 +205,7 @@ func (f *Feed) getUpIfWaitedFor(ctx context.Context, conn *pgx.Conn) error {
 	if !waiting {
 		return nil
 	}
-	return f.getUp(ctx, conn)
+	return f.standUp(ctx, conn)
 }
 
 // meet gives the lock up when the batch shows that a crowd writes, before it is
@@ -214,13 +215,6 @@ func (f *Feed) meet(ctx context.Context, conn *pgx.Conn, entries []Entry) error 
 	if f.bell.slot == 0 || !f.bell.crowd.dense {
 		return nil
 	}
-	return f.getUp(ctx, conn)
-}
-
-// getUp is standUp while the feed goes on.
-func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, f.patience)
-	defer cancel()
 	return f.standUp(ctx, conn)
 }
 
@@ -240,7 +234,7 @@ func (f *Feed) wait(ctx context.Context, conn *pgx.Conn, rows, streams int) (wak
 	case f.bell.slot == 0:
 		return f.waitAwake(ctx, conn, now)
 	case f.bell.busy && now.Sub(f.bell.looked) >= crowdWindow: // only now: the rows did not wait for it
-		if err := f.getUpIfWaitedFor(ctx, conn); err != nil {
+		if err := f.getUp(ctx, conn); err != nil {
 			return "", err
 		}
 		if f.bell.slot == 0 {
@@ -286,7 +280,7 @@ func (f *Feed) waitAwake(ctx context.Context, conn *pgx.Conn, now time.Time) (st
 	case f.bell.listens && trying >= awakeMax && f.bell.crowd.dense:
 		// Another may have said that it sleeps, and died, or got up when we did and each
 		// left it to the other to say so.
-		if err := f.getUp(ctx, conn); err != nil {
+		if err := f.standUp(ctx, conn); err != nil {
 			return "", err
 		}
 	case f.bell.listens && trying >= awakeMax:

@@ -18,8 +18,7 @@ import (
 
 // pollSQL reads the server's snapshot, which table the log is and which view the
 // feed, and what the previous snapshot did not see, in one statement and so at one
-// moment. The
-// rows not seen before are two index ranges: transactions that had not begun
+// moment. The rows not seen before are two index ranges: transactions that had not begun
 // ($1 = xmax) and those that were running ($2 = xip). Of transaction $3, rows up
 // to position $4 have been handed over already. Each range gives at most $5
 // rows, the first in order.

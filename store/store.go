@@ -97,9 +97,9 @@ func (s *Store) ParseCursor(text string) (Cursor, error) {
 	now := time.UnixMicro(s.clock.Load())
 	switch {
 	case c.at.Before(now.Add(-s.config.Retention)):
-		return Cursor{}, &ResetError{Reason: "expired"}
+		return Cursor{}, &ResetError{Reason: ResetExpired}
 	case c.at.After(now.Add(cursorAhead)):
-		return Cursor{}, &ResetError{Reason: "future"}
+		return Cursor{}, &ResetError{Reason: ResetFuture}
 	}
 	return c, nil
 }

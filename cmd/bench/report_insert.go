@@ -47,10 +47,10 @@ func insertWays() []insertWay {
 // 32 writers, with no flush and with one of at least 1 ms, which is this disk's
 // and commit_delay's (https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-COMMIT-DELAY).
 // They send what Django does, beside the least that can be sent. Each way is given
-// as a share of the first: the median of the rounds. Where
-// the CPU is what limits, the gateway's own is part of it. The server keeps its WAL
-// files, as one that has run for long does, and the writers their sessions: making
-// them costs most who writes most.
+// as a share of the first: the median of the rounds. Where the CPU is what limits,
+// the gateway's own is part of it. The server keeps its WAL files, as one that has
+// run for long does, and the writers their sessions: making them costs most who
+// writes most.
 func (r *runner) insert(ctx context.Context, found *results) (err error) {
 	if os.Getenv("DATABASE_URL") != "" {
 		found.add("not measured: it changes settings of the whole server, so not on the one that DATABASE_URL names", "", "")
@@ -74,12 +74,12 @@ func (r *runner) insert(ctx context.Context, found *results) (err error) {
 				return fmt.Errorf("change the server's settings: %w", err)
 			}
 		}
-		flushed, target, most := "no flush", "≥ 0.65 ×", 0.65
+		flushed, target := "no flush", 0.65
 		if flush > 0 {
-			flushed, target, most = "flush", "≥ 0.9 ×", 0.9
+			flushed, target = "flush", 0.9
 		}
 		for _, writers := range []int{1, 8, 32} {
-			django := insertCase{flushed: flushed, writers: writers, how: asDjango, ways: insertWays(), target: target, most: most}
+			django := insertCase{flushed: flushed, writers: writers, how: asDjango, ways: insertWays(), target: target}
 			if err := r.insertBy(ctx, found, s, django); err != nil {
 				return err
 			}
@@ -103,8 +103,7 @@ type insertCase struct {
 	writers int
 	how     sending
 	ways    []insertWay // of which the first is the floor
-	target  string      // of ours; empty: none
-	most    float64     // the same as a number
+	target  float64     // for the share of ours; zero: none
 }
 
 // insertBy measures the ways in turns, and adds what their medians are.
@@ -139,10 +138,10 @@ func (r *runner) insertBy(ctx context.Context, found *results, s *site, c insert
 		what := fmt.Sprintf("%s, %d writers, %s%s", c.flushed, c.writers, c.how.name, way.name)
 		share := median.rate / plain
 		value, floor := fmt.Sprintf("%.2f ×", share), fmt.Sprintf("plain %.0f rows/s", plain)
-		if c.target == "" || way.rings {
+		if c.target == 0 || way.rings {
 			found.add(what, value, floor)
 		} else {
-			found.check(what, value, floor, c.target, share >= c.most)
+			found.check(what, value, floor, fmt.Sprintf("≥ %g ×", c.target), share >= c.target)
 		}
 		if way.stream {
 			found.add(fmt.Sprintf("  of one core: gateway %.0f %%, clients %.0f %%", median.gateway, median.clients), "", "")
