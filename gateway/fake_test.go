@@ -29,6 +29,7 @@ type fakeSource struct {
 	rows     []store.Notification // guarded by mu
 	known    map[string]int       // cursor text → rows seen; guarded by mu
 	unread   []store.Notification // guarded by mu
+	list     store.UnreadList     // what Unread returns beside the entries; guarded by mu
 	loads    int                  // rows loaded; guarded by mu
 	replays  int                  // Replay and Unread asked; guarded by mu
 	replayed chan struct{}        // when not nil, Replay waits for it
@@ -118,11 +119,13 @@ func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.
 	return page, nil
 }
 
-func (f *fakeSource) Unread(context.Context, string, int) ([]store.Entry, error) {
+func (f *fakeSource) Unread(context.Context, string, int) (store.UnreadList, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.replays++
-	return make([]store.Entry, len(f.unread)), f.err
+	list := f.list
+	list.Entries = make([]store.Entry, len(f.unread))
+	return list, f.err
 }
 
 // LoadPage brings the unread one by one.

@@ -21,7 +21,7 @@ type Source interface {
 	ParseCursor(text string) (store.Cursor, error)
 	Load(ctx context.Context, entries []store.Entry) ([]store.Notification, error)
 	Replay(ctx context.Context, userKey string, from, to store.Cursor, after store.Place, limit int) (store.Page, error)
-	Unread(ctx context.Context, userKey string, limit int) ([]store.Entry, error)
+	Unread(ctx context.Context, userKey string, limit int) (store.UnreadList, error)
 	LoadPage(ctx context.Context, entries []store.Entry) ([]store.Notification, error)
 	Recipient(ctx context.Context, subject string) (store.Recipient, error)
 }

@@ -21,7 +21,7 @@ type metrics struct {
 	bytesSent    prometheus.Counter
 	lag          prometheus.Histogram
 	replayed     prometheus.Counter
-	resets       *prometheus.CounterVec // reason: those of store.ResetError, and unreadable
+	resets       *prometheus.CounterVec // reason: those of store.ResetError, unreadable and truncated
 	slow         prometheus.Counter
 	bursts       prometheus.Counter
 	unknown      prometheus.Counter
@@ -64,7 +64,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, e := range []*httpError{errStarting(), errDraining(), errFull(), errTooMany(0), errToken(auth.ErrUnavailable), errCause(nil)} {
 		m.refused.WithLabelValues(e.code)
 	}
-	for _, reason := range append(store.ResetReasons(), resetUnreadable) {
+	for _, reason := range append(store.ResetReasons(), resetUnreadable, resetTruncated) {
 		m.resets.WithLabelValues(reason)
 	}
 	for _, reason := range auth.Reasons() {

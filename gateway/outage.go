@@ -47,6 +47,10 @@ func (h *hub) recovered(ctx context.Context, pause time.Duration) (store.Cursor,
 // read; the others are those of a cursor.
 const resetUnreadable = "unreadable"
 
+// resetTruncated is the reason of a reset before the newest of a user's unread
+// notifications, of which there are more than a replay brings.
+const resetTruncated = "truncated"
+
 // gap says why what came between two positions cannot be known, empty when it
 // can: the objects were made anew or the database was restored from a dump, or
 // Postgres was away for longer than the log is kept, and another replica may

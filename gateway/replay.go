@@ -75,29 +75,31 @@ func (h *hub) wait(ctx context.Context, message string, cause error, pause *time
 // Until the last of them the client has no position: a connection that breaks
 // before is answered with a reset.
 func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
-	var rest []store.Entry
+	var list store.UnreadList
 	var unlisted error
-	list := func() (err error) {
-		rest, err = h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)
+	ask := func() (err error) {
+		list, err = h.source.Unread(ctx, s.recipient.UserKey, h.config.ReplayLimit)
 		if errors.Is(err, store.ErrUnlisted) {
 			unlisted, err = err, nil
 		}
 		return err
 	}
-	at, err := h.persist(ctx, at, list)
+	at, err := h.persist(ctx, at, ask)
 	if err != nil {
 		return err
 	}
 	pace, told := h.resumePace(), store.Cursor{}
 	if unlisted != nil {
 		h.complaints.error("unread notifications cannot be listed", "err", unlisted)
-		h.metrics.resets.WithLabelValues(resetUnreadable).Inc()
-		if err := send(ctx, s, resetEvent(at.String(), resetUnreadable), pace); err != nil {
+		told = at // no row follows
+	}
+	for _, reason := range unreadResets(list, unlisted) {
+		h.metrics.resets.WithLabelValues(reason).Inc()
+		if err := send(ctx, s, resetEvent(told.String(), reason), pace); err != nil {
 			return err
 		}
-		told = at
 	}
-	for len(rest) > 0 {
+	for rest := list.Entries; len(rest) > 0; {
 		var page []store.Notification
 		// The position stays: it is that of the list.
 		if _, err := h.persist(ctx, at, func() (err error) { page, err = h.source.LoadPage(ctx, rest); return err }); err != nil {
@@ -124,6 +126,18 @@ func (h *hub) unread(ctx context.Context, s *stream, at store.Cursor) error {
 		return err
 	}
 	return h.catchUp(ctx, s, at, to, store.Place{}, pace)
+}
+
+// unreadResets are the reasons for which the client must reload its list besides
+// getting the rows that were listed.
+func unreadResets(list store.UnreadList, unlisted error) (reasons []string) {
+	if list.Truncated {
+		reasons = append(reasons, resetTruncated)
+	}
+	if list.Unreadable > 0 || unlisted != nil {
+		reasons = append(reasons, resetUnreadable)
+	}
+	return reasons
 }
 
 // persist asks until Postgres answers, and returns the position by then.

@@ -259,6 +259,28 @@ func TestUnread(t *testing.T) {
 	})
 }
 
+// Of more unread notifications than the limit the oldest came and the newest did
+// not, and the client could not know that it has a part of them.
+func TestUnreadPastTheLimit(t *testing.T) {
+	bothWays(t, nil, func(r *rig) {
+		r.source.mu.Lock()
+		r.source.unread = []store.Notification{{Data: []byte(`{"id":"a"}`)}, {Data: []byte(`{"id":"b"}`)}}
+		r.source.list = store.UnreadList{Truncated: true, Unreadable: 1}
+		r.source.mu.Unlock()
+		c := r.open("5", "&replay=unread")
+		c.expect("connected", "")
+		for _, reason := range []string{"truncated", "unreadable"} {
+			if e := c.expect("reset", `{"reason":"`+reason+`"}`); e.id != "" {
+				r.Errorf("the reset %s carries %q, and rows are still to come", reason, e.id)
+			}
+		}
+		c.expect("notification", `"a"`)
+		if b := c.expect("notification", `"b"`); b.id == "" {
+			r.Error("the last row carries no position")
+		}
+	})
+}
+
 // One row whose is_read could not be computed kept its user's stream from ever
 // going live, in silence.
 func TestUnreadThatCannotBeListed(t *testing.T) {

@@ -383,8 +383,8 @@ func TestMappingChangesTypes(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.brings(fmt.Sprint("retyped ", i))
-		if unread, err := l.store.Unread(t.Context(), "5", 1000); err != nil || len(unread) == 0 {
-			t.Errorf("%d unread, %v", len(unread), err)
+		if list, err := l.store.Unread(t.Context(), "5", 1000); err != nil || len(list.Entries) == 0 {
+			t.Errorf("%d unread, %v", len(list.Entries), err)
 		}
 	}
 }
@@ -460,8 +460,8 @@ func TestDataIsComputedOnce(t *testing.T) {
 		t.Errorf("a row was loaded and computed %d times, %v", computed()-before, err)
 	}
 	before = computed()
-	if unread, err := l.store.Unread(t.Context(), "5", 3); err != nil || len(unread) == 0 || computed() != before {
-		t.Errorf("%d unread were listed and computed %d times, %v", len(unread), computed()-before, err)
+	if list, err := l.store.Unread(t.Context(), "5", 3); err != nil || len(list.Entries) == 0 || computed() != before {
+		t.Errorf("%d unread were listed and computed %d times, %v", len(list.Entries), computed()-before, err)
 	}
 }
 

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
-	"time"
 )
 
 // replaySQL reads a user's log rows that the client's snapshot did not see,
@@ -109,46 +109,55 @@ func (s *Store) replayEntries(ctx context.Context, userKey string, from, to Curs
 // must be told that something was missed.
 var ErrUnlisted = errors.New("a row keeps the unread notifications from being listed")
 
-// Unread lists a user's unread notifications, oldest first, at most limit, for
-// LoadPage to bring. They are no part of the commit order; the caller registers at
-// a position first and so can only repeat, not miss.
-func (s *Store) Unread(ctx context.Context, userKey string, limit int) ([]Entry, error) {
+// UnreadList is what Unread found.
+type UnreadList struct {
+	Entries    []Entry // oldest first
+	Truncated  bool    // there are more than the limit, and Entries are the newest
+	Unreadable int     // rows of which it cannot be said whether they are unread, because the view fails for them
+}
+
+// Unread lists a user's unread notifications for LoadPage to bring: the newest
+// limit of them, oldest first. They are no part of the commit order; the caller
+// registers at a position first and so can only repeat, not miss.
+func (s *Store) Unread(ctx context.Context, userKey string, limit int) (UnreadList, error) {
 	server := s.server.Load()
 	if server == nil {
-		return nil, ErrNotReady
+		return UnreadList{}, ErrNotReady
 	}
-	out, err := s.unread(ctx, server, userKey, limit)
+	list, err := s.unread(ctx, server, userKey, limit)
 	if err == nil {
-		return out, nil
+		return list, nil
 	}
 	if anew, typeErr := s.relearn(ctx, s.replays.deadline); !anew && typeErr == nil && isRowError(err) {
 		if _, viewErr := s.loadRows(ctx, server, nil, s.replays); viewErr == nil { // else no row is at fault
 			err = fmt.Errorf("%w: %w", ErrUnlisted, err)
 		}
 	}
-	return nil, fmt.Errorf("list the unread: %w", err)
+	return UnreadList{}, fmt.Errorf("list the unread: %w", err)
 }
 
-func (s *Store) unread(ctx context.Context, server *server, userKey string, limit int) ([]Entry, error) {
+// unread asks for one row more than the limit, which says that there are more.
+// The order of the newest comes from created_at, of which no value is read:
+// Postgres has values, such as infinity, that Go has not.
+func (s *Store) unread(ctx context.Context, server *server, userKey string, limit int) (list UnreadList, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.replays.deadline)
 	defer cancel()
-	rows, err := s.query(ctx, "SELECT id::text, created_at FROM notification_gateway.feed f WHERE user_key = $1::text::"+server.keyType+
-		" AND NOT is_read ORDER BY created_at, f.id LIMIT $2", userKey, limit)
+	rows, err := s.query(ctx, "SELECT id::text FROM notification_gateway.feed f WHERE user_key = $1::text::"+server.keyType+
+		" AND NOT is_read ORDER BY created_at DESC, f.id DESC LIMIT $2", userKey, limit+1)
 	if err != nil {
-		return nil, err
+		return list, err
 	}
 	defer rows.Close()
-	var out []Entry
 	for rows.Next() {
 		e := Entry{UserKey: userKey}
-		var createdAt *time.Time
-		if err := rows.Scan(&e.ItemID, &createdAt); err != nil {
-			return nil, err
+		if err := rows.Scan(&e.ItemID); err != nil {
+			return list, err
 		}
-		if createdAt != nil {
-			e.InsertedAt = *createdAt
-		}
-		out = append(out, e)
+		list.Entries = append(list.Entries, e)
 	}
-	return out, rows.Err()
+	if len(list.Entries) > limit {
+		list.Entries, list.Truncated = list.Entries[:limit], true
+	}
+	slices.Reverse(list.Entries)
+	return list, rows.Err()
 }

@@ -89,7 +89,8 @@ func TestReplay(t *testing.T) {
 // unread brings a user's unread notifications as a stream's replay does.
 func (c *crm) unread(userKey string, limit int) (titles []string, largest int) {
 	c.Helper()
-	rest, err := c.store.Unread(c.Context(), userKey, limit)
+	list, err := c.store.Unread(c.Context(), userKey, limit)
+	rest := list.Entries
 	for len(rest) > 0 {
 		var page []store.Notification
 		if page, err = c.store.LoadPage(c.Context(), rest); err != nil || len(page) == 0 {
@@ -107,13 +108,34 @@ func (c *crm) unread(userKey string, limit int) (titles []string, largest int) {
 	return titles, largest
 }
 
-// Unread notifications come oldest first, and no more than were asked for.
+// Unread notifications come oldest first, and no more than were asked for: past
+// the limit the newest. The oldest came, so that a user with many never saw a new
+// one.
 func TestUnread(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
 	c.sql("%s", insert(5, "b")+insert(5, "a")+insert(7, "not yours")+insert(5, "c")+insert(5, "read"))
 	c.sql(`UPDATE notifications SET is_read = true WHERE title = 'read'; UPDATE notifications SET created_at = now() - interval '1 day' WHERE title = 'a'`)
-	if got, _ := c.unread("5", 2); !reflect.DeepEqual(got, []string{"a", "b"}) {
+	for limit, want := range map[int][]string{2: {"b", "c"}, 3: {"a", "b", "c"}, 4: {"a", "b", "c"}} {
+		if got, _ := c.unread("5", limit); !reflect.DeepEqual(got, want) {
+			t.Errorf("limit %d: got %v, want %v", limit, got, want)
+		}
+		if list, err := c.store.Unread(t.Context(), "5", limit); err != nil || list.Truncated != (limit < 3) {
+			t.Errorf("limit %d: truncated is %v, %v", limit, list.Truncated, err)
+		}
+	}
+}
+
+// A created_at that Go cannot hold took all of its user's unread notifications
+// away, for as long as the row was there.
+func TestUnreadOfAnyTime(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "usual"))
+	for title, at := range map[string]string{"never": "infinity", "ever": "-infinity", "late": "20000-01-01", "early": "0044-03-15 BC"} {
+		c.sql("INSERT INTO notifications (user_id, notification_type, title, message, created_at) VALUES (5, 'x', '%s', '', '%s')", title, at)
+	}
+	if got, _ := c.unread("5", 10); !reflect.DeepEqual(got, []string{"ever", "early", "usual", "late", "never"}) {
 		t.Errorf("got %v", got)
 	}
 }
