@@ -86,6 +86,9 @@ func (c Config) readClaims(payload []byte) (validity, error) {
 			return validity{}, err
 		}
 	}
+	if times[0].IsZero() && !c.AllowNoExpiry {
+		return validity{}, refused(reasonNoExpiry)
+	}
 	v.identity.Expires, v.notBefore = times[0], times[1]
 	if times[2].After(v.notBefore) {
 		v.notBefore = times[2] // issued in the future: not yet valid either

@@ -23,6 +23,7 @@ const (
 	reasonKey         = "unknown_key"
 	reasonSignature   = "bad_signature"
 	reasonExpired     = "expired"
+	reasonNoExpiry    = "no_expiry"
 	reasonEarly       = "not_yet_valid"
 	reasonIssuer      = "wrong_issuer"
 	reasonAudience    = "wrong_audience"
@@ -41,7 +42,7 @@ const (
 // Reasons returns the closed set of Error.Reason.
 func Reasons() []string {
 	return []string{
-		reasonMissing, reasonMalformed, reasonAlgorithm, reasonKey, reasonSignature, reasonExpired, reasonEarly,
+		reasonMissing, reasonMalformed, reasonAlgorithm, reasonKey, reasonSignature, reasonExpired, reasonNoExpiry, reasonEarly,
 		reasonIssuer, reasonAudience, reasonTokenType, reasonUserClaim, reasonTooLarge,
 	}
 }

@@ -2,9 +2,9 @@ package auth
 
 import "errors"
 
-// SetSecrets takes other shared secrets, from now on instead of the old ones:
-// what an old one alone had signed is refused, remembered or not. Bad ones are
-// an error, which never holds them, and change nothing.
+// SetSecrets replaces the shared secrets. A token that only a removed secret had
+// signed is refused from now on, also if it was remembered. Secrets that cannot
+// be used are an error, which never holds them, and change nothing.
 func (v *Verifier) SetSecrets(secrets [][]byte) error {
 	if len(secrets) == 0 && v.keys == nil {
 		return errors.New("no shared secret is left, and there is no key set")
@@ -13,7 +13,7 @@ func (v *Verifier) SetSecrets(secrets [][]byte) error {
 		return err
 	}
 	v.secrets.Store(&secrets)
-	v.cache.flush() // after the secrets: who has read the old ones has the old epoch too
+	v.cache.flush() // after the secrets: what was verified by the old ones has the old epoch too
 	return nil
 }
 
@@ -25,14 +25,5 @@ func (v *Verifier) SetKeySetURL(url string) error {
 		return errors.New("a key set cannot come or go while the process runs")
 	}
 	v.keys.move(url)
-	return nil
-}
-
-func checkSecrets(secrets [][]byte) error {
-	for _, secret := range secrets {
-		if len(secret) < minSecretBytes {
-			return errors.New("a shared secret is shorter than 32 bytes")
-		}
-	}
 	return nil
 }

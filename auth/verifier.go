@@ -15,13 +15,14 @@ import (
 
 // Config is what a Verifier needs: at least a secret or a key set.
 type Config struct {
-	Secrets   [][]byte      // shared secrets, each at least 32 bytes; several while they rotate; see SetSecrets
-	KeySetURL string        // JWK Set; empty: none; see SetKeySetURL
-	Issuer    string        // iss that a token must have; empty: any
-	Audience  string        // aud that a token must have; empty: any
-	UserClaim string        // the claim that names the user; required
-	Leeway    time.Duration // how far clocks may differ
-	Logger    *slog.Logger
+	Secrets       [][]byte      // shared secrets, see ParseSecrets; several while they rotate; see SetSecrets
+	KeySetURL     string        // JWK Set; empty: none; see SetKeySetURL
+	Issuer        string        // iss that a token must have; empty: any
+	Audience      string        // aud that a token must have; empty: any
+	UserClaim     string        // the claim that names the user; required
+	Leeway        time.Duration // how far clocks may differ
+	AllowNoExpiry bool          // also take tokens without exp, which stay good until their key goes
+	Logger        *slog.Logger
 }
 
 // Verifier verifies tokens. It may be used from any goroutine.
@@ -33,7 +34,7 @@ type Verifier struct {
 }
 
 // New makes a Verifier. It reads no key set yet: the key server may be down.
-func New(_ context.Context, config Config) (*Verifier, error) {
+func New(config Config) (*Verifier, error) {
 	if len(config.Secrets) == 0 && config.KeySetURL == "" {
 		return nil, errors.New("neither a shared secret nor a key set")
 	}

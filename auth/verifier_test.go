@@ -89,8 +89,8 @@ func verifier(t testing.TB, c Config) *Verifier {
 	if c.UserClaim == "" {
 		c.UserClaim = "user_id"
 	}
-	c.Logger = slog.New(slog.DiscardHandler)
-	v, err := New(t.Context(), c)
+	c.Logger, c.AllowNoExpiry = slog.New(slog.DiscardHandler), true
+	v, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,6 +264,24 @@ func TestUserClaim(t *testing.T) {
 	}
 }
 
+// A token without exp in a URL, in a log or in a history would be good for ever.
+func TestTokenWithoutExpiry(t *testing.T) {
+	for allow, want := range map[bool]string{false: reasonNoExpiry, true: ""} {
+		v, err := New(Config{Secrets: [][]byte{secretOne}, UserClaim: "user_id", AllowNoExpiry: allow})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused *Error
+		_, err = v.Verify(t.Context(), sign(t, jwa.HS256, secretOne, nil, `{"user_id":5}`))
+		if want == "" && err != nil || want != "" && (!errors.As(err, &refused) || refused.Reason != want) {
+			t.Errorf("allowed %t: %v, want %q", allow, err, want)
+		}
+		if _, err := v.Verify(t.Context(), sign(t, jwa.HS256, secretOne, nil, fmt.Sprintf(`{"user_id":5,"exp":%d}`, time.Now().Unix()+60))); err != nil {
+			t.Errorf("allowed %t: with exp: %v", allow, err)
+		}
+	}
+}
+
 // A cached token must end with its exp, not live on.
 func TestCachedTokenExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -372,7 +390,7 @@ func TestNewRefuses(t *testing.T) {
 	for name, c := range map[string]Config{
 		"nothing": {UserClaim: "u"}, "short": {UserClaim: "u", Secrets: [][]byte{secretOne, []byte("short")}}, "no claim": {Secrets: [][]byte{secretOne}},
 	} {
-		if _, err := New(t.Context(), c); err == nil {
+		if _, err := New(c); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}

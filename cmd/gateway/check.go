@@ -75,10 +75,7 @@ func checkTokens(ctx context.Context, c config, given string) []store.Finding {
 		return []store.Finding{{Name: "keys", Detail: err.Error(), Mend: "set the variable that it names"}}
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	verifier, err := auth.New(ctx, auth.Config{
-		Secrets: c.secrets, KeySetURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience,
-		UserClaim: c.JWTUserClaim, Leeway: c.JWTLeeway, Logger: quiet,
-	})
+	verifier, err := auth.New(c.verifier(quiet))
 	if err != nil {
 		return []store.Finding{{Name: "keys", Detail: err.Error(), Mend: "check GATEWAY_JWT_SECRET and GATEWAY_JWKS_URL"}}
 	}

@@ -48,6 +48,7 @@ func mendToken(reason string) string {
 		"unknown_key":           "its kid is not in the key set: see that GATEWAY_JWKS_URL is this issuer's",
 		"bad_signature":         "another secret or key signed it: compare GATEWAY_JWT_SECRET with the issuer's signing key, to the last byte",
 		"expired":               "sign in again; if it is new, compare the clocks",
+		"no_expiry":             "have the issuer put an exp into the token; GATEWAY_JWT_REQUIRE_EXP=false takes tokens that are good for ever",
 		"not_yet_valid":         "compare this machine's clock with the issuer's, or raise GATEWAY_JWT_LEEWAY",
 		"wrong_issuer":          "compare GATEWAY_JWT_ISSUER with the token's iss",
 		"wrong_audience":        "compare GATEWAY_JWT_AUDIENCE with the token's aud",

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/kelseyhightower/envconfig"
+
+	"github.com/seed-64e334f9/notification-gateway/auth"
 )
 
 // config is the whole configuration, read from the environment once and passed
@@ -27,6 +30,7 @@ type config struct {
 	JWTIssuer         string        `envconfig:"GATEWAY_JWT_ISSUER" desc:"iss that a token must have"`
 	JWTAudience       string        `envconfig:"GATEWAY_JWT_AUDIENCE" desc:"aud that a token must have"`
 	JWTUserClaim      string        `envconfig:"GATEWAY_JWT_USER_CLAIM" default:"user_id" desc:"claim that names the user, integer or string"`
+	JWTRequireExp     bool          `envconfig:"GATEWAY_JWT_REQUIRE_EXP" default:"true" desc:"false: tokens without exp are taken too, and stay good until their key goes"`
 	JWTLeeway         time.Duration `envconfig:"GATEWAY_JWT_LEEWAY" default:"30s" desc:"how far clocks may differ"`
 	Recipient         string        `envconfig:"GATEWAY_RECIPIENT" default:"claim" desc:"claim: the claim is the user key; lookup: it is looked up, and needs the view identity"`
 	RecipientCheck    time.Duration `envconfig:"GATEWAY_RECIPIENT_CHECK" default:"5m" desc:"with lookup: how often an open stream's recipient is looked up again; 0: never"`
@@ -57,6 +61,9 @@ const durationForm = "a duration such as 30s, 5m or 168h"
 // readConfig reads the environment. Its error names each bad variable and
 // never holds a value, because the value may be a secret.
 func readConfig() (config, error) {
+	if err := unsetEmpty(); err != nil {
+		return config{}, err
+	}
 	c := config{files: map[string]string{}}
 	if err := envconfig.Process("", &c); err != nil {
 		var pe *envconfig.ParseError
@@ -75,6 +82,34 @@ func readConfig() (config, error) {
 	return c, nil
 }
 
+// unsetEmpty removes each of our variables that is set to nothing, because
+// templates and compose files write NAME= where they have no value. Left alone,
+// an empty address would mean every interface and a random port.
+func unsetEmpty() error {
+	for name := range knownVariables() {
+		if value, set := os.LookupEnv(name); set && strings.TrimSpace(value) == "" {
+			if err := os.Unsetenv(name); err != nil {
+				return fmt.Errorf("%s: unset the empty value: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// knownVariables are the names that are read, those with _FILE too.
+func knownVariables() map[string]bool {
+	known := map[string]bool{}
+	for field := range reflect.TypeFor[config]().Fields() {
+		if name := field.Tag.Get("envconfig"); name != "" {
+			known[name] = true
+		}
+	}
+	for name := range new(config).fromFiles() {
+		known[name+"_FILE"] = true
+	}
+	return known
+}
+
 // fromFiles are the variables that may come from a file.
 func (c *config) fromFiles() map[string]*string {
 	return map[string]*string{
@@ -83,16 +118,10 @@ func (c *config) fromFiles() map[string]*string {
 	}
 }
 
-// unknownVariables names what is set as if it were ours and is not read: a
-// misspelt name would leave the default standing without a word.
-func (c *config) unknownVariables() (unknown []string) {
-	known := map[string]bool{}
-	for i := range reflect.TypeFor[config]().NumField() {
-		known[reflect.TypeFor[config]().Field(i).Tag.Get("envconfig")] = true
-	}
-	for name := range c.fromFiles() {
-		known[name+"_FILE"] = true
-	}
+// unknownVariables returns the variables that have our prefix and are not read.
+// A misspelt name would otherwise leave the default in force without a word.
+func unknownVariables() (unknown []string) {
+	known := knownVariables()
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		// Kubernetes sets these beside a Service named gateway
@@ -116,7 +145,7 @@ func (c *config) fromFile(name string, value *string) error {
 	}
 	text, err := readFile(path)
 	var failed *os.PathError
-	if errors.As(err, &failed) { // what is no path may be the secret itself
+	if errors.As(err, &failed) { // without the path: by mistake it may be the secret itself
 		return fmt.Errorf("%s_FILE: %s the file: %w", name, failed.Op, failed.Err)
 	}
 	c.files[name] = path
@@ -211,8 +240,12 @@ func (c *config) validateServe() error {
 
 func (c *config) validateTokens() error {
 	var err error
-	if c.secrets, err = splitSecrets(c.JWTSecret); err != nil {
-		return err
+	if c.secrets, err = auth.ParseSecrets(c.JWTSecret); err != nil {
+		name := "GATEWAY_JWT_SECRET"
+		if c.files[name] != "" {
+			name += "_FILE"
+		}
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if len(c.secrets) == 0 && c.JWKSURL == "" {
 		return errors.New("GATEWAY_JWT_SECRET, GATEWAY_JWKS_URL: set at least one")
@@ -222,9 +255,6 @@ func (c *config) validateTokens() error {
 			return err
 		}
 	}
-	if c.JWTUserClaim == "" {
-		return errors.New("GATEWAY_JWT_USER_CLAIM: must not be empty")
-	}
 	if c.JWTLeeway < 0 || c.JWTLeeway > time.Hour {
 		return errors.New("GATEWAY_JWT_LEEWAY: must be between 0 and 1h")
 	}
@@ -232,6 +262,14 @@ func (c *config) validateTokens() error {
 		return errors.New("GATEWAY_RECIPIENT: must be claim or lookup")
 	}
 	return nil
+}
+
+// verifier returns what auth needs of the configuration.
+func (c *config) verifier(logger *slog.Logger) auth.Config {
+	return auth.Config{
+		Secrets: c.secrets, KeySetURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience,
+		UserClaim: c.JWTUserClaim, Leeway: c.JWTLeeway, AllowNoExpiry: !c.JWTRequireExp, Logger: logger,
+	}
 }
 
 func checkKeySetURL(text string) error {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -320,7 +321,10 @@ func TestBadConfiguration(t *testing.T) {
 		{"GATEWAY_JWT_SECRET_FILE", "/nowhere/hush"},
 		{"GATEWAY_JWKS_URL", "hush"},
 		{"GATEWAY_JWKS_URL_FILE", file},
-		{"GATEWAY_JWT_USER_CLAIM", ""},
+		{"GATEWAY_JWT_SECRET", "-----BEGIN PUBLIC KEY-----\nhush\n-----END PUBLIC KEY-----"},
+		{"GATEWAY_JWT_SECRET", `{"kty":"RSA","n":"hush","e":"AQAB"}`},
+		{"GATEWAY_JWT_SECRET", `"` + testSecret + `"`},
+		{"GATEWAY_JWT_REQUIRE_EXP", "hush"},
 		{"GATEWAY_JWT_LEEWAY", "hush"},
 		{"GATEWAY_JWT_LEEWAY", "-1s"},
 		{"GATEWAY_RECIPIENT", "hush"},
@@ -366,6 +370,33 @@ func TestBadConfiguration(t *testing.T) {
 				t.Errorf("the value is shown: %s", text)
 			}
 		})
+	}
+}
+
+// Templates and compose files write NAME= where they have no value. Taken as a
+// value, an empty address opened the admin listener on every interface.
+func TestEmptyIsUnset(t *testing.T) {
+	kind := reflect.TypeFor[config]()
+	for name := range knownVariables() {
+		for _, empty := range []string{"", " "} {
+			environment(t, "postgres://postgres@127.0.0.1:1/x")
+			t.Setenv(name, "")
+			os.Unsetenv(name)
+			want, err := readConfig()
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			t.Setenv(name, empty)
+			got, err := readConfig()
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s=%q is not as if it were unset: %v", name, empty, err)
+			}
+			for i := range kind.NumField() {
+				if tag := kind.Field(i).Tag; tag.Get("envconfig") == name && tag.Get("default") != "" && reflect.ValueOf(got).Field(i).IsZero() && tag.Get("default") != "0" && tag.Get("default") != "false" {
+					t.Errorf("%s=%q has not its default", name, empty)
+				}
+			}
+		}
 	}
 }
 

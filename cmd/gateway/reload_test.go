@@ -46,12 +46,12 @@ func TestSecretFileIsReadAgain(t *testing.T) {
 	}
 	tokens := map[string]string{}
 	for _, secret := range []string{testSecret, otherSecret} {
-		if tokens[secret], err = auth.Mint([]byte(secret), map[string]any{"user_id": 5}); err != nil {
+		if tokens[secret], err = auth.Mint([]byte(secret), map[string]any{"user_id": 5, "exp": time.Now().AddDate(100, 0, 0).Unix()}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		verifier, err := auth.New(t.Context(), auth.Config{Secrets: c.secrets, UserClaim: "user_id"})
+		verifier, err := auth.New(auth.Config{Secrets: c.secrets, UserClaim: "user_id"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,6 +66,11 @@ func TestSecretFileIsReadAgain(t *testing.T) {
 			{"unchanged", testSecret, "", true, false},
 			{"both", testSecret + "," + otherSecret, "taken over", true, true},
 			{"short", otherSecret + ",hush", "at least 32 bytes", true, true},
+			{"a public key", "-----BEGIN PUBLIC KEY-----\nhush,hush\n", "PEM", true, true},
+			{"a JWK Set", `{"keys":[{"kty":"RSA","n":"` + otherSecret + `"}]}`, "JWK", true, true},
+			{"a mark of its editor", "\ufeff" + otherSecret, "byte order mark", true, true},
+			{"quotes", `"` + otherSecret + `"`, "quotes", true, true},
+			{"one a line", testSecret + "\n" + otherSecret, "line end", true, true},
 			{"empty", "\n", "empty", true, true},
 			{"endless", strings.Repeat("x", maxFile+1), "more than", true, true},
 			{"gone", "", "no such file", true, true},

@@ -2,29 +2,10 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
 )
-
-// minSecret is RFC 7518 section 3.2: a key at least as long as HS256's output.
-const minSecret = 32
-
-// splitSecrets reads GATEWAY_JWT_SECRET: several, while they rotate.
-func splitSecrets(text string) ([][]byte, error) {
-	var secrets [][]byte
-	for secret := range strings.SplitSeq(text, ",") {
-		if secret = strings.TrimSpace(secret); secret == "" {
-			continue
-		}
-		if len(secret) < minSecret {
-			return nil, fmt.Errorf("GATEWAY_JWT_SECRET: each secret must have at least %d bytes", minSecret)
-		}
-		secrets = append(secrets, []byte(secret))
-	}
-	return secrets, nil
-}
 
 // errRestart is what a changed file that is only read at the start gives.
 var errRestart = errors.New("it is read at the start alone: restart to use it")
@@ -33,7 +14,7 @@ var errRestart = errors.New("it is read at the start alone: restart to use it")
 func (c config) watchSecrets(verifier *auth.Verifier) []*watched {
 	take := map[string]func(text string) error{
 		"GATEWAY_JWT_SECRET": func(text string) error {
-			secrets, err := splitSecrets(text)
+			secrets, err := auth.ParseSecrets(text)
 			if err != nil {
 				return err
 			}

@@ -47,7 +47,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer s.store.Close()
 	warnOpenFiles(c, logger)
-	for _, name := range c.unknownVariables() {
+	for _, name := range unknownVariables() {
 		logger.Warn("unknown variable", "variable", name)
 	}
 	return s.run(ctx)
@@ -95,10 +95,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 	if err != nil {
 		return nil, usageError{fmt.Errorf("GATEWAY_LISTEN_DATABASE_URL: %w", err)}
 	}
-	verifier, err := auth.New(ctx, auth.Config{
-		Secrets: c.secrets, KeySetURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience,
-		UserClaim: c.JWTUserClaim, Leeway: c.JWTLeeway, Logger: logger,
-	})
+	verifier, err := auth.New(c.verifier(logger))
 	if err != nil {
 		return nil, usageError{fmt.Errorf("token verification: %w", err)}
 	}
