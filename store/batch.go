@@ -38,6 +38,8 @@ type Batch struct {
 	Entries []Entry
 	Cursor  Cursor
 	Partial bool
+
+	snapshot Snapshot // of the poll, not clipped
 }
 
 // Notification is an Entry with its full row, as Load or Replay found it.

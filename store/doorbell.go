@@ -1,326 +1,222 @@
 package store
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
-// The doorbell. A commit that notifies waits for every other such commit in the
-// cluster, through its flush
-// (https://www.postgresql.org/docs/current/sql-notify.html), so that many
-// writers at once would be held up by us. Therefore a feed that is behind
-// anyway stays awake: it gives its lock up, nobody rings, and it polls every
-// few milliseconds. Asleep it holds the lock of a slot and waits to be rung,
-// which is faster for it and cheaper for everybody when there is little to do.
+// The doorbell decides how the feed learns of new rows: by polling, or by
+// notifications from the writers.
 //
-// Nothing is missed between the two. A writer that finds all slots free keeps
-// them shared until its rows are visible, so the lock can be had only when
-// every such writer is done, and the poll that follows sees what they wrote.
-// While all are awake the locks are not even looked at: a sequence says so. Who
-// has read that, just before the feed lay down, runs at the poll that follows,
-// and until the last such transaction has ended the feed goes on polling, as
-// well as being rung by those that came later.
+// A commit that notifies waits for every other such commit in the cluster, and
+// holds them up through its own flush
+// (https://www.postgresql.org/docs/current/sql-notify.html). So a gateway asks
+// for notifications only while few transactions come. It asks by holding the
+// lock of one of eight slots; while no slot is held, no writer notifies.
+//
+//	          LISTEN works                 slot taken
+//	pollOnly ──────────────▶ awake ────────────────────────▶ settling
+//	    ▲                    ▲  ▲                               │ every silent writer
+//	    │ LISTEN fails       │  │ many transactions a second,   │ has ended
+//	    └────────────────────┘  │ or writers wait to notify     ▼
+//	                            └──────────────────────────── asleep
+//
+// Invariant: while a row may be committed without a notification, the feed
+// polls every few milliseconds. A writer that finds every slot free keeps the
+// slots shared until its row is visible, so a slot can be taken only when such a
+// writer has ended. A writer need not even look at the slots while a sequence
+// says that all gateways are awake. One that has read this just before the slot
+// was taken is a silent writer: it commits without a notification. It has a
+// transaction ID by then, so the snapshot of the first poll after the slot was
+// taken lists it, and the feed stays in settling until it has ended.
+type bellMode uint8
+
 const (
-	crowdWindow  = 100 * time.Millisecond // wakes closer than this make the feed look for waiting writers
-	crowdTime    = 250 * time.Millisecond // in which polls bring crowdSize transactions from those who had better not ring
-	crowdSize    = 160                    // 640 a second: one writer through a flush of 1 ms keeps 0.98 of his rate so, and 0.92 if he rings
-	awakePace    = 3 * time.Millisecond   // between two polls while rows come
-	awakePaceMax = 50 * time.Millisecond  // and when none have come for long, but sleep cannot be had or is not sound yet, or nobody is connected
-	calm         = 150 * time.Millisecond // without rows before the feed tries to sleep
-	awakeMax     = time.Second            // with rows of fewer before it tries again: they may no longer wait for each other
-	probeWait    = 2 * time.Second        // for a notification to ourselves
-	probeEvery   = time.Minute            // while LISTEN is known not to work
+	modePollOnly bellMode = iota // Notifications do not arrive on this connection. The feed polls.
+	modeAwake                    // No slot is held, so no writer notifies for us. The feed polls.
+	modeSettling                 // A slot is held, but silent writers may still run. The feed polls, and a notification makes it poll sooner.
+	modeAsleep                   // A slot is held and every writer notifies. The feed waits for a notification.
 )
 
-// bell is where a feed's connection stands with the doorbell. It is owned by
-// Run's goroutine.
-type bell struct {
-	listens  bool          // LISTEN works on this connection
-	slot     int           // whose lock we hold; 0 while awake
-	probing  string        // channel of a probe that is under way
-	heard    bool          // the probe's notification came
-	rung     bool          // a notification came since the last poll began
-	lastRung time.Time     // when the last one came
-	busy     bool          // soon after the one before
-	looked   time.Time     // when we last looked for waiting writers
-	crowd    crowd         // that writes
-	lastRows time.Time     // when a poll last brought rows
-	tried    time.Time     // when we last tried to sleep
-	unaware  []uint64      // transactions that may have been told that all are awake, and still run; ascending
-	lain     bool          // lay down since the last poll, which is to say who is unaware
-	probed   time.Time     // when we last tried LISTEN
-	pace     time.Duration // until the next poll while awake
+// step is what the feed does next.
+type step uint8
+
+const (
+	stepPoll            step = iota // wait, then poll; in settling and asleep a notification ends the wait
+	stepProbe                       // try LISTEN, then call probed
+	stepTakeSlot                    // sleep(), then call slotTaken
+	stepAnnounceAndTake             // mind(), wait, sleep(), then call slotTaken
+	stepReleaseSlot                 // wake(slot), then call slotReleased
+	stepLookForWriters              // look in pg_locks for writers that wait to notify, then call writersWait
+)
+
+const (
+	quietTime     = 150 * time.Millisecond // without rows before a slot is tried for
+	retryBusy     = time.Second            // between two tries while rows come
+	closeRings    = 100 * time.Millisecond // notifications closer than this may mean that writers wait for each other
+	probeInterval = time.Minute            // between two tries of LISTEN where it does not work
+	pollMin       = 3 * time.Millisecond   // between two polls while rows come
+	pollMax       = 50 * time.Millisecond  // between two polls when none have come for a while, or no stream is open
+	fallbackPoll  = 5 * time.Second        // finds what was notified into a dead connection, and two-phase commits
+	rateWindow    = 250 * time.Millisecond
+	rateThreshold = 160 // transactions in a window. One writer with a 1 ms WAL flush makes 640 a second and keeps 98 % of its rate when it need not notify, 92 % when it must.
+)
+
+// doorbell is the state. It holds no connection and reads no clock: the feed
+// says what happened and when, and carries out the step that next returns. It
+// is owned by the feed's goroutine.
+type doorbell struct {
+	mode     bellMode
+	slot     int           // whose lock is held in settling and asleep, else 0
+	pace     time.Duration // of the next poll in pollOnly, awake and settling
+	lastRows time.Time     // when a batch with rows was last delivered
+	tried    time.Time     // when a slot was last tried for or released; in pollOnly when LISTEN was last tried
+	rate     rateMeter
+
+	rung     bool      // a notification came since the last poll began
+	lastRing time.Time // when the last notification came
+	looked   time.Time // when we last looked for writers that wait
+	queued   bool      // two notifications came close together, and nobody has looked since
+
+	sayAwake      bool     // sleep() found no free slot, and has made writers look at them
+	slotIsNew     bool     // the slot was taken after the last poll
+	silentWriters []uint64 // transactions that may commit without a notification; ascending
 }
 
-// crowd is how many transactions a second polls bring.
-type crowd struct {
-	dense bool      // so many that the feed had better be awake
-	since time.Time // when it was last found out
-	met   int       // transactions since then
+// newDoorbell is the doorbell of a new connection.
+func newDoorbell(now time.Time, listens bool) doorbell {
+	d := doorbell{pace: pollMin, lastRows: now, tried: now, rate: rateMeter{since: now}}
+	if listens {
+		d.mode = modeAwake
+	}
+	return d
 }
 
-// saw counts what a poll brought.
-func (c *crowd) saw(entries []Entry, now time.Time) {
-	for i, e := range entries {
-		if i == 0 || e.XID != entries[i-1].XID {
-			c.met++
-		}
-	}
-	passed := now.Sub(c.since)
-	if passed < crowdTime && c.met < crowdSize {
-		return // too early to say
-	}
-	c.dense = time.Duration(c.met)*crowdTime >= crowdSize*passed
-	c.since, c.met = now, 0
-}
+func (d *doorbell) hasSlot() bool { return d.mode == modeSettling || d.mode == modeAsleep }
 
-// errPollOnly is said of a connection on which LISTEN does not work.
-var errPollOnly = errors.New("LISTEN does not work on this connection (a pooler in transaction mode?), so the log is only polled; " +
-	"set GATEWAY_LISTEN_DATABASE_URL to a direct connection")
+// pollBegins notes that a poll will see everything that was notified so far.
+func (d *doorbell) pollBegins() { d.rung = false }
 
-// heardOn notes a notification.
-func (b *bell) heardOn(name string) {
-	switch name {
-	case channel:
-		b.rung = true
-	case b.probing:
-		b.heard = true
-	}
-}
-
-// listen makes sure that notifications arrive and listens. Behind a pooler in
-// transaction mode LISTEN succeeds and nothing ever comes, and a lock of the
-// session would be left to somebody else; then the feed only polls.
-func (f *Feed) listen(ctx context.Context, conn *pgx.Conn) error {
-	now := time.Now()
-	f.bell = bell{probed: now, tried: now, lastRows: now, crowd: crowd{since: now}, pace: awakePace}
-	var err error
-	if f.bell.listens, err = f.probe(ctx, conn); err != nil {
-		return fmt.Errorf("try LISTEN: %w", err)
-	}
-	if !f.bell.listens {
-		return nil
-	}
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
-		return fmt.Errorf("listen %q: %w", channel, err)
-	}
-	return tune(ctx, conn)
-}
-
-// probe reports whether a notification from the pool arrives on conn.
-func (f *Feed) probe(ctx context.Context, conn *pgx.Conn) (bool, error) {
-	f.bell.probing, f.bell.heard = fmt.Sprintf("%s_probe_%016x", channel, rand.Uint64()), false
-	if _, err := conn.Exec(ctx, "LISTEN "+f.bell.probing); err != nil {
-		return false, err
-	}
-	if _, err := f.store.exec(ctx, "SELECT pg_notify($1, '')", f.bell.probing); err != nil {
-		return false, err
-	}
-	waiting, cancel := context.WithTimeout(ctx, probeWait)
-	defer cancel()
-	for !f.bell.heard {
-		if err := conn.PgConn().WaitForNotification(waiting); err != nil {
-			if waiting.Err() == nil || conn.IsClosed() || ctx.Err() != nil {
-				return false, err
-			}
-			break // nothing came
-		}
-	}
-	_, err := conn.Exec(ctx, "UNLISTEN "+f.bell.probing)
-	return f.bell.heard, err
-}
-
-// lieDown takes the lock of a slot if one can be had. The feed must poll after
-// it before it waits.
-func (f *Feed) lieDown(ctx context.Context, conn *pgx.Conn) error {
-	if !f.bell.listens {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, f.patience)
-	defer cancel()
-	f.bell.tried = time.Now()
-	var slot *int
-	if err := conn.QueryRow(ctx, "SELECT notification_gateway.sleep()").Scan(&slot); err != nil {
-		return fmt.Errorf("lie down: %w", err)
-	}
-	if slot == nil {
-		return f.standUp(ctx, conn)
-	}
-	f.bell.slot, f.bell.lain, f.bell.crowd = *slot, true, crowd{since: time.Now()} // what is known of one is old
-	return nil
-}
-
-// mind makes writers look at the locks, unless another gateway is about to say
-// that all are awake.
-func (f *Feed) mind(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, f.patience)
-	defer cancel()
-	if _, err := conn.Exec(ctx, "SELECT notification_gateway.mind()"); err != nil {
-		return fmt.Errorf("make writers look at the locks: %w", err)
-	}
-	return nil
-}
-
-// standUp gives the lock up, if there is one, and spares writers the look at the
-// locks unless another gateway sleeps.
-func (f *Feed) standUp(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, f.patience)
-	defer cancel()
-	if _, err := conn.Exec(ctx, "SELECT notification_gateway.wake($1)", f.bell.slot); err != nil {
-		return fmt.Errorf("stand up: %w", err)
-	}
-	f.bell.slot, f.bell.unaware, f.bell.lain = 0, nil, false
-	f.bell.tried, f.bell.pace = time.Now(), awakePace
-	return nil
-}
-
-// saw follows which transactions are unaware that the feed sleeps. now is the
-// snapshot of a poll.
-func (b *bell) saw(now Snapshot) {
-	if b.lain {
-		b.lain, b.unaware, b.pace = false, slices.Clone(now.Xip), awakePace
+// ring notes a notification. Several before the next poll count as one.
+func (d *doorbell) ring(now time.Time) {
+	if d.rung {
 		return
 	}
-	b.unaware = slices.DeleteFunc(b.unaware, func(xid uint64) bool { return now.Sees(xid) })
+	d.rung = true
+	if d.hasSlot() {
+		d.queued = d.queued || now.Sub(d.lastRing) < closeRings && now.Sub(d.looked) >= closeRings
+		d.lastRing = now
+	}
 }
 
-// getUp gives the lock up when writers wait for each other because of us.
-func (f *Feed) getUp(ctx context.Context, conn *pgx.Conn) error {
-	asking, cancel := context.WithTimeout(ctx, f.patience)
-	defer cancel()
-	f.bell.looked = time.Now()
-	// What a commit that notifies locks is the object "database 0".
-	var waiting bool
-	err := conn.QueryRow(asking, `SELECT EXISTS (SELECT FROM pg_locks
-		WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = 0 AND NOT granted)`).Scan(&waiting)
-	if err != nil {
-		return fmt.Errorf("look for waiting writers: %w", err)
+// polled takes what a poll brought: its snapshot, and how many transactions. It
+// reports whether the slot must be released before the batch is delivered:
+// delivery may take seconds, through which every writer would notify.
+func (d *doorbell) polled(now time.Time, snapshot Snapshot, transactions int) (release bool) {
+	d.rate.add(now, transactions)
+	if d.mode == modeSettling {
+		if d.slotIsNew {
+			d.slotIsNew, d.silentWriters = false, slices.Clone(snapshot.Xip)
+		}
+		d.silentWriters = slices.DeleteFunc(d.silentWriters, snapshot.Sees)
+		if len(d.silentWriters) == 0 {
+			d.mode = modeAsleep
+		}
 	}
-	if !waiting {
-		return nil
-	}
-	return f.standUp(ctx, conn)
+	return d.hasSlot() && d.rate.high
 }
 
-// meet gives the lock up when the batch shows that a crowd writes, before it is
-// delivered: that may take seconds, through which each writer would ring.
-func (f *Feed) meet(ctx context.Context, conn *pgx.Conn, entries []Entry) error {
-	f.bell.crowd.saw(entries, time.Now())
-	if f.bell.slot == 0 || !f.bell.crowd.dense {
-		return nil
-	}
-	return f.standUp(ctx, conn)
-}
-
-// wait returns when the next poll is due, and why. rows is what the last one
-// brought, for so many streams.
-func (f *Feed) wait(ctx context.Context, conn *pgx.Conn, rows, streams int) (wake string, err error) {
-	now := time.Now()
+// delivered notes that the batch of the last poll has been delivered, to so many
+// streams.
+func (d *doorbell) delivered(now time.Time, rows, streams int) {
 	if rows > 0 {
-		f.bell.lastRows, f.bell.pace = now, awakePace
+		d.lastRows, d.pace = now, pollMin
 	}
 	if streams == 0 {
-		f.bell.pace = awakePaceMax
+		d.pace = pollMax
 	}
-	switch {
-	case f.position.place != (Place{}):
-		return wakeMore, nil // a bounded batch goes on
-	case f.bell.slot == 0:
-		return f.waitAwake(ctx, conn, now)
-	case f.bell.busy && now.Sub(f.bell.looked) >= crowdWindow: // only now: the rows did not wait for it
-		if err := f.getUp(ctx, conn); err != nil {
-			return "", err
-		}
-		if f.bell.slot == 0 {
-			return wakePoll, nil
-		}
-	}
-	return f.waitAsleep(ctx, conn)
 }
 
-// waitAsleep returns when somebody rang or the poll interval is over. Rings
-// that come close together are folded: one poll sees them all.
-func (f *Feed) waitAsleep(ctx context.Context, conn *pgx.Conn) (string, error) {
-	if !f.bell.rung {
-		patience, wake := pollInterval, wakeTimeout
-		if len(f.bell.unaware) > 0 {
-			patience, wake = f.bell.pace, wakePoll
-			f.bell.pace = min(f.bell.pace*3/2, awakePaceMax)
+// next says what to do, and for stepPoll after how long.
+func (d *doorbell) next(now time.Time) (step, time.Duration) {
+	idle, since := now.Sub(d.lastRows), now.Sub(d.tried)
+	switch d.mode {
+	case modePollOnly:
+		if since >= probeInterval {
+			return stepProbe, 0
 		}
-		waiting, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		err := conn.PgConn().WaitForNotification(waiting)
-		if errors.Is(waiting.Err(), context.DeadlineExceeded) && !conn.IsClosed() {
-			return wake, nil
+	case modeAwake:
+		switch {
+		case d.sayAwake:
+			return stepReleaseSlot, 0
+		case since >= quietTime && idle >= quietTime:
+			return stepTakeSlot, 0
+		case since >= retryBusy && d.rate.high:
+			// Say again that all are awake. Another gateway may have died asleep, or released
+			// its slot when we did, so that each saw the other's still held.
+			return stepReleaseSlot, 0
+		case since >= retryBusy:
+			// Rows keep coming, so writers may hold the slots at any moment. Once they look at
+			// the slots and those that ran before have ended, one may be free.
+			return stepAnnounceAndTake, pollMin
 		}
-		if err != nil {
-			return "", err
+	case modeSettling, modeAsleep:
+		switch {
+		case d.slotIsNew || d.rung && !d.queued:
+			return stepPoll, 0
+		case d.queued: // only now: the rows did not wait for it
+			return stepLookForWriters, 0
+		case d.mode == modeAsleep:
+			return stepPoll, fallbackPoll
 		}
 	}
-	now := time.Now()
-	f.bell.busy = now.Sub(f.bell.lastRung) < crowdWindow
-	f.bell.lastRung = now
-	return wakeNotify, nil
+	wait := d.pace
+	if d.mode == modeSettling || idle >= quietTime {
+		d.pace = min(d.pace*3/2, pollMax)
+	}
+	return stepPoll, wait
 }
 
-// waitAwake returns after the pace, or at once when sleep could be had.
-func (f *Feed) waitAwake(ctx context.Context, conn *pgx.Conn, now time.Time) (string, error) {
-	idle, trying := now.Sub(f.bell.lastRows), now.Sub(f.bell.tried)
-	switch {
-	case f.bell.listens && trying >= calm && idle >= calm:
-		if err := f.lieDown(ctx, conn); err != nil || f.bell.slot > 0 {
-			return wakeSettle, err
-		}
-	case f.bell.listens && trying >= awakeMax && f.bell.crowd.dense:
-		// Another may have said that it sleeps, and died, or got up when we did and each
-		// left it to the other to say so.
-		if err := f.standUp(ctx, conn); err != nil {
-			return "", err
-		}
-	case f.bell.listens && trying >= awakeMax:
-		return f.waitMinded(ctx, conn)
-	case !f.bell.listens && now.Sub(f.bell.probed) >= probeEvery:
-		if err := f.listen(ctx, conn); err != nil {
-			return "", err
-		}
+// slotTaken takes the outcome of sleep(): the slot, or 0 where none was free.
+func (d *doorbell) slotTaken(now time.Time, slot int) {
+	d.tried = now
+	if slot == 0 {
+		d.sayAwake = true
+		return
 	}
-	pace := f.bell.pace
-	if idle >= calm {
-		f.bell.pace = min(f.bell.pace*3/2, awakePaceMax)
-	}
-	return wakePoll, rest(ctx, pace)
+	d.mode, d.slot, d.slotIsNew, d.silentWriters = modeSettling, slot, true, nil
+	d.pace, d.rate = pollMin, rateMeter{since: now} // what is known of the rate is old
 }
 
-// waitMinded has writers look at the locks while it waits, because rows come:
-// those that write at once keep the feed from lying down then. It ends before the
-// poll, which may bring so much that writers would pay for it for seconds.
-func (f *Feed) waitMinded(ctx context.Context, conn *pgx.Conn) (string, error) {
-	if err := f.mind(ctx, conn); err != nil {
-		return "", err
-	}
-	if err := rest(ctx, awakePace); err != nil {
-		return "", err
-	}
-	if err := f.lieDown(ctx, conn); err != nil || f.bell.slot > 0 {
-		return wakeSettle, err
-	}
-	return wakePoll, nil
+// slotReleased notes that wake() was called.
+func (d *doorbell) slotReleased(now time.Time) {
+	d.mode, d.slot, d.sayAwake, d.slotIsNew, d.silentWriters, d.queued = modeAwake, 0, false, false, nil, false
+	d.tried, d.pace = now, pollMin
 }
 
-// rest returns after d, or with the cause of ctx's end.
-func rest(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// writersWait takes what pg_locks says, and reports whether the slot must be
+// released.
+func (d *doorbell) writersWait(now time.Time, waiting bool) (release bool) {
+	d.queued, d.looked = false, now
+	return waiting
+}
+
+// probed takes whether LISTEN works.
+func (d *doorbell) probed(now time.Time, listens bool) { *d = newDoorbell(now, listens) }
+
+// rateMeter measures whether polls bring many transactions a second.
+type rateMeter struct {
+	high  bool
+	since time.Time // when it was last measured
+	count int       // transactions since then
+}
+
+func (r *rateMeter) add(now time.Time, transactions int) {
+	r.count += transactions
+	passed := now.Sub(r.since)
+	if passed < rateWindow && r.count < rateThreshold {
+		return // too early to say
 	}
+	r.high = time.Duration(r.count)*rateWindow >= rateThreshold*passed
+	r.since, r.count = now, 0
 }

@@ -13,13 +13,12 @@ import (
 )
 
 const (
-	channel      = "notification_gateway"
-	pollInterval = 5 * time.Second // without a wake: finds what was rung into a dead connection
-	patienceMin  = 2 * time.Second // a connection that does not answer in this time is dead
-	patienceMax  = time.Minute     // or Postgres is slow: then each try waits twice as long
-	backoffMin   = 100 * time.Millisecond
-	backoffMax   = 5 * time.Second
-	guard        = 60 * time.Second // how far a standby may have been behind when it was promoted
+	channel     = "notification_gateway"
+	patienceMin = 2 * time.Second // a connection that does not answer in this time is dead
+	patienceMax = time.Minute     // or Postgres is slow: then each try waits twice as long
+	backoffMin  = 100 * time.Millisecond
+	backoffMax  = 5 * time.Second
+	guard       = 60 * time.Second // how far a standby may have been behind when it was promoted
 
 	wakeReconnect = "reconnect" // the first poll of a connection
 	wakeNotify    = "notify"    // somebody rang
@@ -36,7 +35,8 @@ const (
 type Feed struct {
 	store    *Store
 	config   *pgx.ConnConfig
-	bell     bell                         // owned by Run's goroutine
+	doorbell doorbell                     // owned by Run's goroutine
+	probe    probe                        // owned by Run's goroutine
 	polling  *pgconn.StatementDescription // of this connection, for pollSQL; owned by Run's goroutine
 	position Cursor                       // after the last batch that was handed over; owned by Run's goroutine
 	table    int64                        // the log's OID on this connection, 0 before its first poll; owned by Run's goroutine
@@ -46,9 +46,9 @@ type Feed struct {
 	patience time.Duration                // for one answer; owned by Run's goroutine
 	marks    marks                        // where the position was; owned by Run's goroutine
 
-	mu   sync.Mutex
-	why  error // why the feed is not connected, nil while it is; guarded by mu
-	deaf bool  // LISTEN does not work; guarded by mu
+	mu       sync.Mutex
+	why      error // why the feed is not connected, nil while it is; guarded by mu
+	pollOnly bool  // LISTEN does not work; guarded by mu
 }
 
 // NewFeed makes the feed of a Store. It does not connect.
@@ -66,8 +66,18 @@ func NewFeed(s *Store) (*Feed, error) {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	f := &Feed{store: s, config: c, why: ErrNotReady, limit: pollLimit, patience: patienceMin}
-	c.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { f.bell.heardOn(n.Channel) }
+	c.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { f.notified(n.Channel) }
 	return f, nil
+}
+
+// transactions counts those of entries in order of the log.
+func transactions(entries []Entry) (n int) {
+	for i, e := range entries {
+		if i == 0 || e.XID != entries[i-1].XID {
+			n++
+		}
+	}
+	return n
 }
 
 // Ready returns nil while the feed listens and polls, else why it does not.
@@ -82,7 +92,7 @@ func (f *Feed) Ready() error {
 func (f *Feed) PollOnly() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.deaf {
+	if f.pollOnly {
 		return errPollOnly
 	}
 	return nil
@@ -173,8 +183,8 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		if f.bell.listens && ctx.Err() != nil { // nobody may come after us for long
-			f.standUp(closing, conn) //nolint:errcheck // as below
+		if f.doorbell.mode != modePollOnly && ctx.Err() != nil { // else writers look at the slots until another gateway connects
+			f.releaseSlot(closing, conn) //nolint:errcheck // the server may be gone
 		}
 		conn.Close(closing) //nolint:errcheck // it may be dead already
 	}()
@@ -184,13 +194,15 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 	var refused backoff
 	for wake := wakeReconnect; ; {
 		f.store.config.Metrics.wakes.WithLabelValues(wake).Inc()
-		f.bell.rung = false
+		f.doorbell.pollBegins()
 		batch, err := f.poll(ctx, conn, taker.Streams() > 0 && wake != wakeMore)
 		if err != nil {
 			return polled, fmt.Errorf("poll: %w", err)
 		}
-		if err := f.meet(ctx, conn, batch.Entries); err != nil {
-			return polled, err
+		if f.doorbell.polled(time.Now(), batch.snapshot, transactions(batch.Entries)) {
+			if err := f.releaseSlot(ctx, conn); err != nil {
+				return polled, err
+			}
 		}
 		f.store.recent.add(batch)
 		if err := taker.Deliver(ctx, batch); err != nil {
@@ -214,7 +226,10 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 		f.observe(wake, len(batch.Entries))
 		polled, refused = true, backoff{}
 		f.ready(batch.Cursor.install)
-		if wake, err = f.wait(ctx, conn, len(batch.Entries), taker.Streams()); err != nil {
+		f.doorbell.delivered(time.Now(), len(batch.Entries), taker.Streams())
+		if batch.Partial {
+			wake = wakeMore
+		} else if wake, err = f.wait(ctx, conn); err != nil {
 			return polled, fmt.Errorf("wait for notifications: %w", err)
 		}
 	}
@@ -231,8 +246,8 @@ func (f *Feed) observe(wake string, rows int) {
 	}
 }
 
-// greet listens and lies down first, so that nothing committed after the first
-// poll is missed, and learns which server this is.
+// greet learns which server this is, and listens and takes a slot before the
+// first poll, so that nothing that is committed after it is missed.
 func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, f.patience*5/2) // some ten questions
 	defer cancel()
@@ -252,15 +267,21 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	f.store.prefetch.reset()
 	f.position.snapshot = f.position.snapshot.Clip(highest)
 	f.store.server.Store(known)
-	f.setDeaf(!f.bell.listens)
-	return f.lieDown(ctx, conn)
+	if f.doorbell.mode == modePollOnly {
+		return nil
+	}
+	if err := f.takeSlot(ctx, conn); err != nil || f.doorbell.hasSlot() {
+		return err
+	}
+	return f.releaseSlot(ctx, conn)
 }
 
-func (f *Feed) setDeaf(deaf bool) {
+// setPollOnly notes whether LISTEN works, and says in the log when it does not.
+func (f *Feed) setPollOnly(pollOnly bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if deaf && !f.deaf {
+	if pollOnly && !f.pollOnly {
 		f.store.config.Logger.Warn("feed only polls", "err", errPollOnly)
 	}
-	f.deaf = deaf
+	f.pollOnly = pollOnly
 }

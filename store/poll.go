@@ -75,9 +75,8 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 		f.store.prefetch.broken = f.store.prefetch.statement != nil
 	}
 	f.view = cmp.Or(found.view, f.view)
-	f.bell.saw(found.snapshot)
 	f.store.clock.Store(found.at.UnixMicro()) // not the position's: a partial one is as old as the one before
-	batch := Batch{Entries: found.entries}
+	batch := Batch{Entries: found.entries, snapshot: found.snapshot}
 	if n := len(batch.Entries); n > 0 {
 		f.highest = max(f.highest, batch.Entries[n-1].XID)
 	}
@@ -110,7 +109,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		place = Place{} // its transaction ID may be another's by now
 	}
 	args := [][]byte{decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position)}
-	if full && f.bell.listens && !guarded && f.store.prefetch.due() {
+	if full && f.doorbell.mode != modePollOnly && !guarded && f.store.prefetch.due() {
 		limit := min(f.limit, prefetchRows)
 		out, err = f.askFull(ctx, conn, append(args, decimal(limit+1)))
 		if out.limit = limit; err == nil {
@@ -128,7 +127,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		statement += pollGuardSQL
 	}
 	send := func(p *pgconn.Pipeline) { p.SendQueryParams(statement, args, nil, nil, binaryFormat) }
-	if !guarded && f.bell.listens { // else the next statement may go to another server process
+	if !guarded && f.doorbell.mode != modePollOnly { // else the next statement may go to another server process
 		if f.polling == nil {
 			if f.polling, err = conn.Prepare(ctx, pollName, pollSQL, nil); err != nil {
 				return out, fmt.Errorf("prepare: %w", err)

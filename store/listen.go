@@ -1,0 +1,206 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const probeWait = 2 * time.Second // for a notification to ourselves
+
+// errPollOnly is said of a connection on which LISTEN does not work.
+var errPollOnly = errors.New("LISTEN does not work on this connection (a pooler in transaction mode?), so the log is only polled; " +
+	"set GATEWAY_LISTEN_DATABASE_URL to a direct connection")
+
+// probe is a notification to ourselves that is under way.
+type probe struct {
+	channel string
+	arrived bool
+}
+
+// notified takes a notification that arrived on the feed's connection.
+func (f *Feed) notified(name string) {
+	switch name {
+	case channel:
+		f.doorbell.ring(time.Now())
+	case f.probe.channel:
+		f.probe.arrived = true
+	}
+}
+
+// listen makes sure that notifications arrive, and listens. Behind a pooler in
+// transaction mode LISTEN succeeds and nothing ever arrives, and a lock of the
+// session would stay with a server process that serves others; then the feed
+// only polls.
+func (f *Feed) listen(ctx context.Context, conn *pgx.Conn) error {
+	now := time.Now()
+	listens, err := f.probeListen(ctx, conn)
+	if err != nil {
+		return fmt.Errorf("try LISTEN: %w", err)
+	}
+	f.doorbell = newDoorbell(now, listens)
+	f.setPollOnly(!listens)
+	if !listens {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return fmt.Errorf("listen %q: %w", channel, err)
+	}
+	return tune(ctx, conn)
+}
+
+// probeListen reports whether a notification from the pool arrives on conn.
+func (f *Feed) probeListen(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	f.probe = probe{channel: fmt.Sprintf("%s_probe_%016x", channel, rand.Uint64())}
+	if _, err := conn.Exec(ctx, "LISTEN "+f.probe.channel); err != nil {
+		return false, err
+	}
+	if _, err := f.store.exec(ctx, "SELECT pg_notify($1, '')", f.probe.channel); err != nil {
+		return false, err
+	}
+	waiting, cancel := context.WithTimeout(ctx, probeWait)
+	defer cancel()
+	for !f.probe.arrived {
+		if err := conn.PgConn().WaitForNotification(waiting); err != nil {
+			if waiting.Err() == nil || conn.IsClosed() || ctx.Err() != nil {
+				return false, err
+			}
+			break // nothing arrived
+		}
+	}
+	_, err := conn.Exec(ctx, "UNLISTEN "+f.probe.channel)
+	return f.probe.arrived, err
+}
+
+// takeSlot asks for the lock of a slot. The feed must poll after it before it
+// waits for a notification.
+func (f *Feed) takeSlot(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
+	defer cancel()
+	var slot *int
+	if err := conn.QueryRow(ctx, "SELECT notification_gateway.sleep()").Scan(&slot); err != nil {
+		return fmt.Errorf("take a slot: %w", err)
+	}
+	if slot == nil {
+		slot = new(int)
+	}
+	f.doorbell.slotTaken(time.Now(), *slot)
+	return nil
+}
+
+// announceSlot makes writers look at the slots, unless another gateway is about
+// to say that all are awake.
+func (f *Feed) announceSlot(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "SELECT notification_gateway.mind()"); err != nil {
+		return fmt.Errorf("make writers look at the slots: %w", err)
+	}
+	return nil
+}
+
+// releaseSlot releases the slot, if one is held, and spares writers the look at
+// the slots unless another gateway holds one.
+func (f *Feed) releaseSlot(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, f.patience)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "SELECT notification_gateway.wake($1)", f.doorbell.slot); err != nil {
+		return fmt.Errorf("release the slot: %w", err)
+	}
+	f.doorbell.slotReleased(time.Now())
+	return nil
+}
+
+// lookForWriters releases the slot when writers wait for each other to notify.
+func (f *Feed) lookForWriters(ctx context.Context, conn *pgx.Conn) error {
+	asking, cancel := context.WithTimeout(ctx, f.patience)
+	defer cancel()
+	var waiting bool
+	// A commit that notifies locks the object "database 0".
+	err := conn.QueryRow(asking, `SELECT EXISTS (SELECT FROM pg_locks
+		WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND objid = 0 AND NOT granted)`).Scan(&waiting)
+	if err != nil {
+		return fmt.Errorf("look for waiting writers: %w", err)
+	}
+	if f.doorbell.writersWait(time.Now(), waiting) {
+		return f.releaseSlot(ctx, conn)
+	}
+	return nil
+}
+
+// wait carries out what the doorbell says until the next poll is due. It returns
+// why the poll is due.
+func (f *Feed) wait(ctx context.Context, conn *pgx.Conn) (wake string, err error) {
+	for {
+		step, pause := f.doorbell.next(time.Now())
+		switch step {
+		case stepPoll:
+			return f.waitToPoll(ctx, conn, pause)
+		case stepProbe:
+			err = f.listen(ctx, conn)
+		case stepTakeSlot:
+			err = f.takeSlot(ctx, conn)
+		case stepAnnounceAndTake:
+			if err = f.announceSlot(ctx, conn); err == nil {
+				err = rest(ctx, pause)
+			}
+			if err == nil {
+				err = f.takeSlot(ctx, conn)
+			}
+		case stepReleaseSlot:
+			err = f.releaseSlot(ctx, conn)
+		case stepLookForWriters:
+			err = f.lookForWriters(ctx, conn)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+}
+
+// waitToPoll returns after pause, or sooner when a notification arrives that we
+// asked for. Notifications that come close together are folded: one poll sees
+// what all of them are about.
+func (f *Feed) waitToPoll(ctx context.Context, conn *pgx.Conn, pause time.Duration) (wake string, err error) {
+	if f.doorbell.slotIsNew {
+		return wakeSettle, nil
+	}
+	if !f.doorbell.hasSlot() {
+		return wakePoll, rest(ctx, pause)
+	}
+	wake = wakeTimeout
+	if f.doorbell.mode == modeSettling {
+		wake = wakePoll
+	}
+	if f.doorbell.rung {
+		return wakeNotify, nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, pause)
+	defer cancel()
+	for !f.doorbell.rung {
+		err := conn.PgConn().WaitForNotification(waiting)
+		if errors.Is(waiting.Err(), context.DeadlineExceeded) && !conn.IsClosed() {
+			return wake, nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return wakeNotify, nil
+}
+
+// rest returns after d, or with the cause of ctx's end.
+func rest(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
