@@ -36,7 +36,7 @@ FUZZ := go test -run '^$$' -fuzztime 30000x -fuzz
 
 fuzz: ## every fuzz target for a few seconds
 	$(FUZZ) FuzzParseCursor ./store
-	$(FUZZ) FuzzLine ./store
+	$(FUZZ) FuzzCompact ./store/internal/view
 	$(FUZZ) FuzzExtract ./auth
 	$(FUZZ) FuzzVerify ./auth
 	$(FUZZ) FuzzEventStream ./cmd/bench

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
@@ -15,10 +16,10 @@ func attached(t *testing.T, columns, user, id string) *crm {
 	c.sql("CREATE TABLE note (%s)", columns)
 	mapping := `CREATE OR REPLACE VIEW notification_gateway.feed AS SELECT ` + id + ` AS id, ` + user + ` AS user_key,
 		json_build_object('title', title) AS data, now() AS created_at, false AS is_read FROM public.note;`
-	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{Mapping: mapping}); err != nil {
+	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Attach(t.Context(), c.url, store.AttachOptions{Table: "note", UserColumn: user, IDColumn: id}); err != nil {
+	if err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: user, IDColumn: id}); err != nil {
 		t.Fatal(err)
 	}
 	c.open(store.Config{})

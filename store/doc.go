@@ -1,6 +1,7 @@
 // Package store is the gateway's side of Postgres: it follows what was
-// captured, loads it in full, replays it, prunes it, and installs and checks
-// the objects that all this needs. It is the only user of the driver.
+// captured, loads it in full, replays it and prunes it. Package schema installs
+// and checks the objects that all this needs. The two and the packages below
+// them are the only users of the driver.
 //
 // Order. Feed hands over batches: everything that became visible between two
 // snapshots, in order of transaction ID. That is no order of commit inside a

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-64e334f9/notification-gateway/sql"
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
@@ -34,7 +35,7 @@ func TestRowWithoutUTF8StopsNobody(t *testing.T) {
 	c.url = at.String()
 	c.conn = c.connect()
 	c.sql("%s", sql.ReferenceCRM)
-	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
+	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
 		t.Fatal(err)
 	}
 	c.open(store.Config{})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
@@ -183,27 +184,6 @@ func TestFailoverToAnAsynchronousStandby(t *testing.T) {
 	}
 }
 
-// check called a database good whose sessions may not write, which the feed
-// refuses; and an administrator was told to migrate where a right was missing.
-func TestCheckSaysWhatMends(t *testing.T) {
-	t.Parallel()
-	c := setup(t)
-	plain := c.as("nobody")
-	for _, name := range []string{"objects", "sample"} {
-		if f := c.findingOf(store.Config{URL: plain}, name); f.OK || !strings.Contains(f.Mend, "migrate --grant-to ROLE") {
-			t.Errorf("without rights %s says %+v", name, f)
-		}
-	}
-	c.sql("INSERT INTO notification_gateway.migration (version, name) VALUES (99, 'later')") // migrate would refuse
-	if f := c.findingOf(store.Config{URL: c.url}, "objects"); f.OK || !strings.Contains(f.Mend, "replace this gateway") {
-		t.Errorf("of newer objects check says %+v", f)
-	}
-	c.sql("DO $$ BEGIN EXECUTE format('ALTER DATABASE %%I SET default_transaction_read_only = on', current_database()); END $$")
-	if f := c.findingOf(store.Config{URL: c.url}, "postgres"); f.OK || !strings.Contains(f.Detail, "default_transaction_read_only is on") {
-		t.Errorf("read-only check says %+v", f)
-	}
-}
-
 // A standby's snapshots hide running transactions: it must be refused, said,
 // and left as soon as it is promoted.
 func TestStandbyIsRefused(t *testing.T) {
@@ -211,7 +191,7 @@ func TestStandbyIsRefused(t *testing.T) {
 	c, primary := own(t)
 	standby := follow(t, primary)
 	there := strings.Replace(standby.URL, "/postgres?", "/crm?", 1)
-	findings := store.Check(t.Context(), store.Config{URL: there})
+	findings := schema.Check(t.Context(), schema.CheckOptions{URL: there})
 	if findings[0].OK || !strings.Contains(findings[0].Detail, "standby") {
 		t.Errorf("check says %+v", findings[0])
 	}
@@ -268,10 +248,10 @@ func TestPartitionedTable(t *testing.T) {
 		CREATE TABLE high PARTITION OF note FOR VALUES FROM (1000) TO (2000)`)
 	mapping := `CREATE OR REPLACE VIEW notification_gateway.feed AS SELECT id, recipient AS user_key, jsonb_build_object('title', body) AS data, made AS created_at, false AS is_read FROM public.note;
 		CREATE OR REPLACE VIEW notification_gateway.identity AS SELECT DISTINCT recipient AS subject, recipient AS user_key FROM public.note;`
-	if _, err := store.Migrate(t.Context(), address, store.MigrateOptions{Mapping: mapping}); err != nil {
+	if _, err := schema.Migrate(t.Context(), address, schema.MigrateOptions{Mapping: mapping}); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Attach(t.Context(), address, store.AttachOptions{Table: "note", UserColumn: "recipient", IDColumn: "id"}); err != nil {
+	if err := schema.Attach(t.Context(), address, schema.AttachOptions{Table: "note", UserColumn: "recipient", IDColumn: "id"}); err != nil {
 		t.Fatal(err)
 	}
 	c.open(store.Config{})

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 const (
@@ -61,7 +63,7 @@ func NewFeed(s *Store) (*Feed, error) {
 	if err != nil {
 		return nil, errors.New("the connection string for LISTEN cannot be parsed")
 	}
-	prepare(c)
+	pg.Prepare(c)
 	if c.ValidateConnect == nil { // a standby's snapshots hide running transactions
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
@@ -178,7 +180,7 @@ func (f *Feed) ready(install [16]byte) {
 func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error) {
 	conn, err := pgx.ConnectConfig(ctx, f.config)
 	if err != nil {
-		return false, fmt.Errorf("connect: %w", connectCause(err))
+		return false, fmt.Errorf("connect: %w", pg.ConnectCause(err))
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)

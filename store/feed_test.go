@@ -15,6 +15,7 @@ import (
 
 	"github.com/seed-64e334f9/notification-gateway/sql"
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
@@ -259,7 +260,7 @@ func TestFeedNoticesNewObjects(t *testing.T) {
 	before := c.collectBatch(1).Cursor
 	c.sql("BEGIN; DROP SCHEMA notification_gateway CASCADE")
 	// In the same transaction, so that no poll falls between.
-	script, err := store.MigrationScript(store.MigrateOptions{Mapping: sql.MappingReferenceCRM})
+	script, err := schema.MigrationScript(schema.MigrateOptions{Mapping: sql.MappingReferenceCRM})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
+	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 // Identity watches over the view identity: where recipients are looked up
@@ -36,10 +36,6 @@ func (i *Identity) Ready() error {
 	return i.why
 }
 
-// otherRecipientSQL finds a subject that the view identity gives another
-// recipient than itself.
-const otherRecipientSQL = "SELECT subject::text, user_key::text FROM notification_gateway.identity WHERE subject::text <> user_key::text LIMIT 1"
-
 // warn says once, where recipients are not looked up, that the view identity has
 // others: with tokens that name its subjects, users would get what is for somebody
 // else.
@@ -48,12 +44,12 @@ func (i *Identity) warn(ctx context.Context) {
 	for ctx.Err() == nil {
 		var subject, userKey string
 		asking, cancel := context.WithTimeout(ctx, recipientDeadline)
-		err := i.store.queryRow(asking, otherRecipientSQL).Scan(&subject, &userKey)
+		err := i.store.queryRow(asking, view.OtherRecipientSQL).Scan(&subject, &userKey)
 		cancel()
 		if err == nil {
 			i.store.config.Logger.Warn("a token's user is taken for the recipient, and the view identity gives some of them another; see GATEWAY_RECIPIENT")
 		}
-		if away := (connectError{}); !errors.As(err, &away) { // else there is none, or no such view, or it takes too long
+		if away := (pg.ConnectError{}); !errors.As(err, &away) { // else there is none, or no such view, or it takes too long
 			return
 		}
 		pause.wait(ctx)
@@ -83,8 +79,7 @@ func (i *Identity) look(ctx context.Context) bool {
 	asking, cancel := context.WithTimeout(ctx, recipientDeadline)
 	defer cancel()
 	_, err := i.store.exec(asking, "SELECT FROM (SELECT subject, user_key FROM notification_gateway.identity) i LIMIT 0")
-	var pg *pgconn.PgError
-	if err != nil && (!errors.As(err, &pg) || !strings.HasPrefix(pg.Code, "42") && !strings.HasPrefix(pg.Code, "3F")) {
+	if err != nil && !pg.IsObjectError(err) {
 		return false // it may be there: what is amiss is not the view
 	}
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 const probeWait = 2 * time.Second // for a notification to ourselves
@@ -50,7 +52,7 @@ func (f *Feed) listen(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return fmt.Errorf("listen %q: %w", channel, err)
 	}
-	return tune(ctx, conn)
+	return pg.Tune(ctx, conn)
 }
 
 // probeListen reports whether a notification from the pool arrives on conn.

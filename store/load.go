@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
+	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 const (
@@ -89,7 +92,7 @@ func (s *Store) load(ctx context.Context, entries []Entry, how loading) ([]Notif
 			size = 1
 			continue
 		}
-		if err != nil && ctx.Err() == nil && (isRowError(err) || isLate(err)) {
+		if err != nil && ctx.Err() == nil && (pg.IsRowError(err) || isLate(err)) {
 			rows, err = s.loadHalves(ctx, page, err, how)
 		}
 		if err != nil {
@@ -168,12 +171,6 @@ func (s *Store) relearn(ctx context.Context, deadline time.Duration) (bool, erro
 	return s.server.CompareAndSwap(known, &now), nil
 }
 
-// dataColumns give the data as text, and whether Postgres has checked it.
-const (
-	dataColumns   = "data::text, " + checkedColumn
-	checkedColumn = "pg_typeof(data) IN ('json'::regtype, 'jsonb'::regtype)"
-)
-
 // feedRows is a part of FROM: the rows f of the view that which selects, a
 // WHERE clause and what may follow it. Postgres puts a view's expressions
 // wherever the statement names its columns, and computes each as often; what
@@ -201,7 +198,7 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, h
 	ctx, cancel := context.WithTimeout(ctx, how.deadline)
 	defer cancel()
 	// The parameter is cast, never the column: an index on the column serves.
-	rows, err := s.query(ctx, "SELECT id::text, user_key::text, "+dataColumns+feedRows("WHERE id = ANY ($1::text[]::"+server.idType+"[])"), ids)
+	rows, err := s.query(ctx, "SELECT id::text, user_key::text, "+view.DataColumns+feedRows("WHERE id = ANY ($1::text[]::"+server.idType+"[])"), ids)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +213,7 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, h
 			fit = min(fit, places[string(raw[0])][0])
 			continue
 		}
-		data, err := appendLine(nil, raw[2], isTrue(raw[3]))
+		data, err := view.AppendCompact(nil, raw[2], view.IsTrue(raw[3]))
 		bytes += len(data)
 		for _, i := range places[string(raw[0])] {
 			if out[i].UserKey == string(raw[1]) { // else it is somebody else's by now
@@ -227,28 +224,8 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, h
 	return out[:fit:fit], rows.Err()
 }
 
-// isTrue reads a boolean in the text or the binary format.
-func isTrue(raw []byte) bool { return len(raw) == 1 && (raw[0] == 't' || raw[0] == 1) }
-
 // isLate reports whether a statement failed because it took too long: for us, or
-// for a time limit of the session, which a pooler may have left on it.
+// for a time limit of the session.
 func isLate(err error) bool {
-	code := sqlState(err)
-	return errors.Is(err, context.DeadlineExceeded) || code == "57014" || code == "55P03"
-}
-
-// isRowError reports whether a statement failed because of what it read, not
-// because of the server, the connection, the session or a lock. A view may
-// raise any SQLSTATE, so these are the classes that are not a row's:
-// https://www.postgresql.org/docs/current/errcodes-appendix.html.
-func isRowError(err error) bool {
-	code := sqlState(err)
-	if len(code) != 5 {
-		return false
-	}
-	switch code[:2] {
-	case "08", "25", "26", "28", "3D", "40", "53", "55", "57", "58":
-		return false
-	}
-	return code != "0A000" // a prepared plan whose result has changed is made anew
+	return errors.Is(err, context.DeadlineExceeded) || pg.IsTimeLimit(err)
 }

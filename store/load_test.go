@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-64e334f9/notification-gateway/sql"
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
@@ -120,10 +121,10 @@ func TestCharacterKeys(t *testing.T) {
 	c := crmAt(t, storetest.Database(t))
 	c.sql("CREATE TABLE note (id char(12) PRIMARY KEY, recipient char(10), body text, made timestamptz DEFAULT now())")
 	mapping := `CREATE OR REPLACE VIEW notification_gateway.feed AS SELECT id, recipient AS user_key, json_build_object('title', body) AS data, made AS created_at, false AS is_read FROM public.note;`
-	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{Mapping: mapping}); err != nil {
+	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Attach(t.Context(), c.url, store.AttachOptions{Table: "note", UserColumn: "recipient", IDColumn: "id"}); err != nil {
+	if err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "recipient", IDColumn: "id"}); err != nil {
 		t.Fatal(err)
 	}
 	c.open(store.Config{})
@@ -211,12 +212,12 @@ func TestRunTimeRoleHasNoMoreRightsThanItNeeds(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
 	const role = "gateway_test_runtime"
-	as := c.as("runtime")
-	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{GrantTo: role}); err != nil {
+	as := storetest.Role(t, c.url, "runtime")
+	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{GrantTo: role}); err != nil {
 		t.Fatal(err)
 	}
 	c.sql("%s", insert(5, "x"))
-	for _, f := range store.Check(t.Context(), store.Config{URL: as, Lookup: true}) {
+	for _, f := range schema.Check(t.Context(), schema.CheckOptions{URL: as, Lookup: true}) {
 		if !f.OK {
 			t.Errorf("check as that role says %+v", f)
 		}
@@ -241,9 +242,9 @@ func TestAttachAndDetach(t *testing.T) {
 	c := setup(t)
 	c.sql(`CREATE SCHEMA "Crm"; CREATE TABLE "Crm"."Notification" ("Id" uuid PRIMARY KEY DEFAULT gen_random_uuid(), "User" text);
 		DROP VIEW notification_gateway.feed`)
-	quoted := store.AttachOptions{Table: `"Crm"."Notification"`, UserColumn: "User", IDColumn: "Id"}
+	quoted := schema.AttachOptions{Table: `"Crm"."Notification"`, UserColumn: "User", IDColumn: "Id"}
 	for range 2 { // again changes nothing
-		if err := store.Attach(t.Context(), c.url, quoted); err != nil {
+		if err := schema.Attach(t.Context(), c.url, quoted); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -251,35 +252,21 @@ func TestAttachAndDetach(t *testing.T) {
 	if e := c.collect(1)[0]; e.UserKey != "o'hara" || len(e.ItemID) != 36 {
 		t.Errorf("got %+v", e)
 	}
-	for _, bad := range []store.AttachOptions{
+	for _, bad := range []schema.AttachOptions{
 		{Table: "nowhere", UserColumn: "user_id", IDColumn: "id"},
 		{Table: "notifications", UserColumn: "nobody", IDColumn: "id"},
 		{Table: "notifications; DROP TABLE leads", UserColumn: "user_id", IDColumn: "id"},
 	} {
-		if err := store.Attach(t.Context(), c.url, bad); err == nil {
+		if err := schema.Attach(t.Context(), c.url, bad); err == nil {
 			t.Errorf("attach %+v worked", bad)
 		}
 	}
-	if had, err := store.Detach(t.Context(), c.url, quoted.Table); err != nil || !had {
+	if had, err := schema.Detach(t.Context(), c.url, quoted.Table); err != nil || !had {
 		t.Fatal(err)
 	}
 	var left int
 	if err := c.conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_trigger WHERE tgrelid = '"Crm"."Notification"'::regclass`).Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d triggers left, %v", left, err)
-	}
-}
-
-// Operators run migrate at every deployment: again it must change nothing.
-func TestMigrateIsIdempotent(t *testing.T) {
-	t.Parallel()
-	c := setup(t)
-	done, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{})
-	if err != nil || len(done) != 0 {
-		t.Errorf("again: %v, %v", done, err)
-	}
-	c.sql("UPDATE notification_gateway.migration SET version = 999 WHERE version = 1")
-	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{}); err == nil {
-		t.Error("objects of a newer gateway were accepted")
 	}
 }
 
@@ -298,35 +285,19 @@ func TestMigrateUpgrades(t *testing.T) {
 	c.sql("CREATE ROLE %[1]s; GRANT SELECT ON notification_gateway.log TO %[1]s", role)
 	defer c.sql("DROP OWNED BY %[1]s; DROP ROLE %[1]s", role)
 	c.on(c.connect(), "SELECT notification_gateway.sleep()") // as an old gateway does
-	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
+	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
 		t.Fatal(err)
 	}
 	var granted bool
 	if err := c.conn.QueryRow(t.Context(), "SELECT has_function_privilege($1, 'notification_gateway.mind()', 'EXECUTE')", role).Scan(&granted); err != nil || !granted {
 		t.Errorf("the role may mind: %v, %v", granted, err)
 	}
-	if err := store.Attach(t.Context(), c.url, store.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}); err != nil {
+	if err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}); err != nil {
 		t.Fatal(err)
 	}
 	heard := c.listen()
 	if c.sql("%s", insert(5, "upgraded")); !heard() {
 		t.Error("nobody rang for a gateway that slept before the upgrade")
-	}
-}
-
-// What --print writes must be what migrate does.
-func TestMigrationScriptRuns(t *testing.T) {
-	t.Parallel()
-	c := setup(t)
-	c.sql("DROP SCHEMA notification_gateway CASCADE")
-	script, err := store.MigrationScript(store.MigrateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.sql("%s", script)
-	var version int
-	if err := c.conn.QueryRow(t.Context(), "SELECT max(version) FROM notification_gateway.migration").Scan(&version); err != nil || version < 1 {
-		t.Errorf("version %d, %v", version, err)
 	}
 }
 
@@ -379,7 +350,7 @@ func TestMappingChangesTypes(t *testing.T) {
 		t.Fatal("the mapping has no such line any more")
 	}
 	for i, mapping := range []string{retyped, was} {
-		if _, err := store.Migrate(t.Context(), l.url, store.MigrateOptions{Mapping: mapping}); err != nil {
+		if _, err := schema.Migrate(t.Context(), l.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
 			t.Fatal(err)
 		}
 		l.brings(fmt.Sprint("retyped ", i))
@@ -397,7 +368,7 @@ func TestMappingWidensKeys(t *testing.T) {
 	was := sql.MappingReferenceCRM
 	narrow := strings.Replace(was, "SELECT n.id, n.user_id AS user_key", "SELECT n.id::integer AS id, n.user_id::integer AS user_key", 1)
 	migrate := func(mapping string) {
-		if _, err := store.Migrate(t.Context(), l.url, store.MigrateOptions{Mapping: mapping}); err != nil {
+		if _, err := schema.Migrate(t.Context(), l.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
 			t.Fatal(err)
 		}
 	}

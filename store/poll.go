@@ -14,6 +14,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
+	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 // pollSQL reads the server's snapshot, which table the log is and which view the
@@ -135,7 +138,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		}
 		send = func(p *pgconn.Pipeline) { p.SendQueryStatement(f.polling, args, nil, binaryFormat) }
 	}
-	if out, err = exchange(ctx, conn, found{}, send); isEncodingError(err) {
+	if out, err = exchange(ctx, conn, found{}, send); pg.IsEncodingError(err) {
 		out, err = f.askFirst(ctx, conn, statement, args)
 	}
 	out.limit = f.limit
@@ -153,7 +156,7 @@ func (f *Feed) askFirst(ctx context.Context, conn *pgconn.PgConn, statement stri
 	for _, texts := range []string{pollTexts, "user_key, item_id, CASE WHEN disconnect IS NULL THEN '' ELSE 'disconnected' END", "'', '', ''"} {
 		one := strings.ReplaceAll(statement, pollTexts, texts)
 		out, err = exchange(ctx, conn, found{}, func(p *pgconn.Pipeline) { p.SendQueryParams(one, args, nil, nil, binaryFormat) })
-		if !isEncodingError(err) {
+		if !pg.IsEncodingError(err) {
 			break
 		}
 		f.store.config.Logger.Warn("a log row has a text without a UTF-8 form", "err", err)
@@ -161,13 +164,6 @@ func (f *Feed) askFirst(ctx context.Context, conn *pgconn.PgConn, statement stri
 	slices.SortFunc(out.entries, inLog)
 	out.entries, out.first = out.entries[:min(1, len(out.entries))], true
 	return out, err
-}
-
-// isEncodingError reports whether a text could not be sent
-// (https://www.postgresql.org/docs/current/multibyte.html).
-func isEncodingError(err error) bool {
-	code := sqlState(err)
-	return code == "22021" || code == "22P05"
 }
 
 // askFull asks for the log and the rows in full.
@@ -254,7 +250,7 @@ func (f *found) full(data, checked []byte) fullRow {
 		return fullRow{}
 	}
 	row := fullRow{here: true}
-	whole, err := appendLine(f.memory, data, isTrue(checked))
+	whole, err := view.AppendCompact(f.memory, data, view.IsTrue(checked))
 	if err != nil {
 		row.err = err
 		return row

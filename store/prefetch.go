@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 const (
@@ -29,7 +31,7 @@ func fullPollSQL(idType string) string {
 UNION ALL SELECT l.*, f.data, f.checked
 FROM (` + pollRows + `) l (snapshot, inserted_at, xid, position, user_key, item_id, disconnect)
 LEFT JOIN LATERAL (SELECT CASE WHEN octet_length(data) <= ` + strconv.Itoa(prefetchSize) + ` THEN data END AS data, checked
-  FROM (SELECT data::text AS data, ` + checkedColumn + " AS checked" +
+  FROM (SELECT data::text AS data, ` + view.CheckedColumn + " AS checked" +
 		feedRows("WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::"+idType+` AND user_key::text = l.user_key COLLATE "C"`) + " LIMIT 1) f OFFSET 0) f ON true\nORDER BY 3, 4" // xid, position
 }
 

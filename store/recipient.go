@@ -11,8 +11,9 @@ import (
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 // ErrNoRecipient is returned when a token's subject names nobody active; the
@@ -44,7 +45,7 @@ func (s *Store) Recipient(ctx context.Context, subject string) (Recipient, error
 // FindRecipient is Recipient for an administrator's command: with a connection
 // of its own, and without a feed.
 func FindRecipient(ctx context.Context, url string, lookup bool, subject string) (Recipient, error) {
-	conn, err := connect(ctx, url)
+	conn, err := pg.Connect(ctx, url)
 	if err != nil {
 		return Recipient{}, err
 	}
@@ -76,7 +77,7 @@ func find(ctx context.Context, ask queryRow, keyType string, lookup bool, subjec
 	defer cancel()
 	var subjectType string
 	err := ask(ctx, identitySQL, subject).Scan(&r.Subject, &r.UserKey, &subjectType)
-	if errors.Is(err, pgx.ErrNoRows) || isNoValue(err) {
+	if errors.Is(err, pgx.ErrNoRows) || pg.IsDataError(err) {
 		return Recipient{}, ErrNoRecipient
 	}
 	if err != nil {
@@ -97,15 +98,6 @@ const (
 		FROM notification_gateway.identity WHERE subject = $1`
 	identitiesSQL = `SELECT subject::text, user_key::text FROM notification_gateway.identity WHERE subject = ANY ($1)`
 )
-
-// isNoValue reports whether Postgres could not read the subject as a value of
-// its column's type (SQLSTATE class 22, data exception): nobody has it. That
-// the view is missing or may not be read is another thing, and not the
-// client's fault.
-func isNoValue(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && strings.HasPrefix(pg.Code, "22")
-}
 
 // inactive returns those of the recipients, found by Recipient through the
 // view identity, that it does not give any more: the subject is gone, or names

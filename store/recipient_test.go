@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 )
 
 // In the reference CRM a token names a Django user; the recipient is the
@@ -49,7 +50,8 @@ func TestRecipientOfAClaimIsCompared(t *testing.T) {
 		return log.String()
 	}
 	seen := func() string {
-		f := c.findingOf(store.Config{URL: c.url}, "recipient")
+		findings := schema.Check(t.Context(), schema.CheckOptions{URL: c.url})
+		f := findings[slices.IndexFunc(findings, func(f schema.Finding) bool { return f.Name == "recipient" })]
 		if !f.OK {
 			t.Errorf("check says %+v", f)
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 // replaySQL reads a user's log rows that the client's snapshot did not see,
@@ -128,7 +130,7 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) (UnreadLi
 	if err == nil {
 		return list, nil
 	}
-	if anew, typeErr := s.relearn(ctx, s.replays.deadline); !anew && typeErr == nil && isRowError(err) {
+	if anew, typeErr := s.relearn(ctx, s.replays.deadline); !anew && typeErr == nil && pg.IsRowError(err) {
 		if _, viewErr := s.loadRows(ctx, server, nil, s.replays); viewErr == nil { // else no row is at fault
 			err = fmt.Errorf("%w: %w", ErrUnlisted, err)
 		}

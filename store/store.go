@@ -10,11 +10,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-)
 
-// ApplicationName is what every connection announces
-// (https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME).
-const ApplicationName = "notification_gateway"
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
+)
 
 // ErrNotReady is returned while the feed has not reached Postgres yet; the
 // caller answers 503 and the client comes back.
@@ -60,16 +58,16 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.New("the connection string cannot be parsed")
 	}
-	prepare(pc.ConnConfig)
+	pg.Prepare(pc.ConnConfig)
 	s := &Store{
 		config: config, recent: newRecent(recentRows),
 		batches: loading{deadline: loadHurry, bytes: loadBytes}, replays: loading{deadline: loadDeadline, bytes: replayBytes},
 		prefetch: prefetch{quick: prefetchQuick},
 	}
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		direct, err := isDirect(ctx, conn)
+		direct, err := pg.IsDirect(ctx, conn)
 		if err == nil && direct {
-			err = tune(ctx, conn)
+			err = pg.Tune(ctx, conn)
 		}
 		s.direct.Store(direct && err == nil)
 		return err

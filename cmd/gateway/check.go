@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
-	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 )
 
 // check is the doctor: it reports a line for each thing that must hold.
@@ -37,7 +37,7 @@ func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 			return usageError{errors.New("--token -: standard input is empty")}
 		}
 	}
-	findings := store.Check(ctx, store.Config{URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Lookup: c.Recipient == "lookup"})
+	findings := schema.Check(ctx, schema.CheckOptions{URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Lookup: c.Recipient == "lookup"})
 	findings = append(findings, checkTokens(ctx, c, *given)...)
 	bad := 0
 	for _, f := range findings {
@@ -70,22 +70,22 @@ func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 }
 
 // checkTokens looks at the keys, and at whom a token names or why it is refused.
-func checkTokens(ctx context.Context, c config, given string) []store.Finding {
+func checkTokens(ctx context.Context, c config, given string) []schema.Finding {
 	if err := c.validateTokens(); err != nil {
-		return []store.Finding{{Name: "keys", Detail: err.Error(), Mend: "set the variable that it names"}}
+		return []schema.Finding{{Name: "keys", Detail: err.Error(), Mend: "set the variable that it names"}}
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	verifier, err := auth.New(c.verifier(quiet))
 	if err != nil {
-		return []store.Finding{{Name: "keys", Detail: err.Error(), Mend: "check GATEWAY_JWT_SECRET and GATEWAY_JWKS_URL"}}
+		return []schema.Finding{{Name: "keys", Detail: err.Error(), Mend: "check GATEWAY_JWT_SECRET and GATEWAY_JWKS_URL"}}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	out := []store.Finding{{Name: "keys", OK: true, Detail: sharedSecrets(len(c.secrets))}}
+	out := []schema.Finding{{Name: "keys", OK: true, Detail: sharedSecrets(len(c.secrets))}}
 	if c.JWKSURL != "" {
 		out[0].Detail += ", key set read"
 		if err := verifier.Refresh(ctx); err != nil {
-			out[0] = store.Finding{Name: "keys", Detail: err.Error(), Mend: "check that GATEWAY_JWKS_URL is reachable from here and is a JWK Set"}
+			out[0] = schema.Finding{Name: "keys", Detail: err.Error(), Mend: "check that GATEWAY_JWKS_URL is reachable from here and is a JWK Set"}
 		}
 	}
 	if given == "" {

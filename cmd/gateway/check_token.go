@@ -8,18 +8,19 @@ import (
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 )
 
 // checkToken says whom a token names, or why it is refused, and shows nothing
 // of it but the user.
-func checkToken(ctx context.Context, c config, verifier *auth.Verifier, token string) store.Finding {
+func checkToken(ctx context.Context, c config, verifier *auth.Verifier, token string) schema.Finding {
 	identity, err := verifier.Verify(ctx, token)
 	var refused *auth.Error
 	switch {
 	case errors.As(err, &refused):
-		return store.Finding{Name: "token", Detail: "refused: " + refused.Reason, Mend: mendToken(refused.Reason)}
+		return schema.Finding{Name: "token", Detail: "refused: " + refused.Reason, Mend: mendToken(refused.Reason)}
 	case err != nil:
-		return store.Finding{Name: "token", Detail: err.Error(), Mend: "check that GATEWAY_JWKS_URL is reachable from here and is a JWK Set"}
+		return schema.Finding{Name: "token", Detail: err.Error(), Mend: "check that GATEWAY_JWKS_URL is reachable from here and is a JWK Set"}
 	}
 	detail := fmt.Sprintf("accepted; %s is %s", c.JWTUserClaim, identity.Subject)
 	if identity.Expires.IsZero() {
@@ -30,13 +31,13 @@ func checkToken(ctx context.Context, c config, verifier *auth.Verifier, token st
 	recipient, err := store.FindRecipient(ctx, c.DatabaseURL, c.Recipient == "lookup", identity.Subject)
 	switch {
 	case errors.Is(err, store.ErrNoRecipient) && c.Recipient == "lookup":
-		return store.Finding{Name: "token", Detail: detail + ", but names no active recipient (403)", Mend: "look for the subject in the view notification_gateway.identity"}
+		return schema.Finding{Name: "token", Detail: detail + ", but names no active recipient (403)", Mend: "look for the subject in the view notification_gateway.identity"}
 	case errors.Is(err, store.ErrNoRecipient):
-		return store.Finding{Name: "token", Detail: detail + ", but feed.user_key cannot hold that (403)", Mend: "compare GATEWAY_JWT_USER_CLAIM and GATEWAY_RECIPIENT with whom the notifications are for"}
+		return schema.Finding{Name: "token", Detail: detail + ", but feed.user_key cannot hold that (403)", Mend: "compare GATEWAY_JWT_USER_CLAIM and GATEWAY_RECIPIENT with whom the notifications are for"}
 	case err != nil:
-		return store.Finding{Name: "token", Detail: detail + "; the recipient could not be looked up: " + err.Error(), Mend: "mend the lines above first"}
+		return schema.Finding{Name: "token", Detail: detail + "; the recipient could not be looked up: " + err.Error(), Mend: "mend the lines above first"}
 	}
-	return store.Finding{Name: "token", OK: true, Detail: detail + "; the recipient is " + recipient.UserKey}
+	return schema.Finding{Name: "token", OK: true, Detail: detail + "; the recipient is " + recipient.UserKey}
 }
 
 // mendToken says what to do about a reason of auth.Reasons.

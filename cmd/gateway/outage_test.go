@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/sql"
-	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
@@ -118,10 +118,10 @@ func faults() map[string]fault {
 		"the objects are dropped and made again": {
 			begin: func(o *outage) { o.sql("DROP SCHEMA notification_gateway CASCADE") },
 			end: func(o *outage) {
-				if _, err := store.Migrate(o.Context(), o.database, store.MigrateOptions{Mapping: sql.MappingReferenceCRM, GrantTo: o.role}); err != nil {
+				if _, err := schema.Migrate(o.Context(), o.database, schema.MigrateOptions{Mapping: sql.MappingReferenceCRM, GrantTo: o.role}); err != nil {
 					o.Fatal(err)
 				}
-				if err := store.Attach(o.Context(), o.database, store.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}); err != nil {
+				if err := schema.Attach(o.Context(), o.database, schema.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}); err != nil {
 					o.Fatal(err)
 				}
 			},
@@ -177,7 +177,7 @@ func (o *outage) makeRole() {
 
 // start starts the gateway with the role, by the path.
 func (o *outage) start(starting *sync.Mutex) {
-	if _, err := store.Migrate(o.Context(), o.database, store.MigrateOptions{GrantTo: o.role}); err != nil {
+	if _, err := schema.Migrate(o.Context(), o.database, schema.MigrateOptions{GrantTo: o.role}); err != nil {
 		o.Fatal(err)
 	}
 	o.crm = open(o, o.database)

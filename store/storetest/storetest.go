@@ -7,12 +7,13 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"sync"
 	"testing"
 
 	"github.com/seed-64e334f9/notification-gateway/sql"
-	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
 
@@ -114,6 +115,31 @@ func OwnCRM(tb testing.TB) (*throwaway.Server, string) {
 	return server, url
 }
 
+// Role makes a role gateway_test_NAME without rights, which goes with the test,
+// and returns at, the URL of a database, for that role.
+func Role(tb testing.TB, at, name string) string {
+	tb.Helper()
+	role := "gateway_test_" + name
+	run := func(ctx context.Context, format string) {
+		db, err := throwaway.Open(ctx, at)
+		if err == nil {
+			err = db.Exec(ctx, fmt.Sprintf(format, role))
+			db.Close()
+		}
+		if err != nil {
+			tb.Error(err)
+		}
+	}
+	run(tb.Context(), "DROP ROLE IF EXISTS %[1]q; CREATE ROLE %[1]q LOGIN")
+	tb.Cleanup(func() { run(context.Background(), "DROP OWNED BY %[1]q CASCADE; DROP ROLE %[1]q") }) // roles are the cluster's and outlive the database
+	u, err := url.Parse(at)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	u.User = url.User(role)
+	return u.String()
+}
+
 func database(tb testing.TB, template string) string {
 	tb.Helper()
 	server := Server(tb)
@@ -147,10 +173,10 @@ func makeCRM(ctx context.Context, server *throwaway.Server, name string) (string
 		(5, 'Alice', 'Archer', 'alice@example.com'), (7, 'Bob', 'Baker', 'bob@example.com')`); err != nil {
 		return "", fmt.Errorf("load people: %w", err)
 	}
-	if _, err := store.Migrate(ctx, url, store.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
+	if _, err := schema.Migrate(ctx, url, schema.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
 		return "", fmt.Errorf("migrate: %w", err)
 	}
-	return url, store.Attach(ctx, url, store.AttachOptions{Table: "public.notifications", UserColumn: "user_id", IDColumn: "id"})
+	return url, schema.Attach(ctx, url, schema.AttachOptions{Table: "public.notifications", UserColumn: "user_id", IDColumn: "id"})
 }
 
 func name(kind string) string {

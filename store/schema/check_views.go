@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 // feed looks at the columns of the view.
@@ -40,7 +42,7 @@ func (d doctor) feed(ctx context.Context) (string, error) {
 
 // sample loads all columns of a row: a view may be there and fail for each.
 func (d doctor) sample(ctx context.Context) (string, error) {
-	rows, err := d.conn.Query(ctx, "SELECT "+dataColumns+", f.* FROM notification_gateway.feed f LIMIT 1")
+	rows, err := d.conn.Query(ctx, "SELECT "+view.DataColumns+", f.* FROM notification_gateway.feed f LIMIT 1")
 	if err != nil {
 		return "", fmt.Errorf("load a row of the view feed: %w", err)
 	}
@@ -48,7 +50,7 @@ func (d doctor) sample(ctx context.Context) (string, error) {
 	seen := "no notification yet to try"
 	for rows.Next() {
 		raw := rows.RawValues()
-		if _, err := appendLine(nil, raw[0], isTrue(raw[1])); err != nil {
+		if _, err := view.AppendCompact(nil, raw[0], view.IsTrue(raw[1])); err != nil {
 			return "", fmt.Errorf("load a row of the view feed: %w", err)
 		}
 		seen = "a row loads"

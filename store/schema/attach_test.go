@@ -1,34 +1,12 @@
-package store_test
+package schema_test
 
 import (
-	"context"
-	"fmt"
-	"net/url"
 	"strings"
 	"testing"
 
-	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
-
-// as makes a role without rights, which goes with the test, and returns the URL
-// of the database for it.
-func (c *crm) as(role string) string {
-	c.Helper()
-	role = "gateway_test_" + role
-	c.sql("DROP ROLE IF EXISTS %[1]q; CREATE ROLE %[1]q LOGIN", role)
-	c.Cleanup(func() { // roles are the cluster's and outlive the database
-		if _, err := c.conn.PgConn().Exec(context.Background(), fmt.Sprintf("RESET ROLE; DROP OWNED BY %[1]q CASCADE; DROP ROLE %[1]q", role)).ReadAll(); err != nil {
-			c.Error(err)
-		}
-	})
-	u, err := url.Parse(c.url)
-	if err != nil {
-		c.Fatal(err)
-	}
-	u.User = url.User(role)
-	return u.String()
-}
 
 // Whoever attaches for the first time makes each of these mistakes, and what
 // Postgres says of them alone does not help.
@@ -40,19 +18,19 @@ func TestAttachSaysWhatToDo(t *testing.T) {
 	plain := c.as("attacher")
 	expect := func(url, table, user, want string) {
 		t.Helper()
-		err := store.Attach(t.Context(), url, store.AttachOptions{Table: table, UserColumn: user, IDColumn: "id"})
+		err := schema.Attach(t.Context(), url, schema.AttachOptions{Table: table, UserColumn: user, IDColumn: "id"})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("attach to %s says %v, want %q", table, err, want)
 		}
 	}
 	expect(c.url, "held", "user_id", `schema "notification_gateway" does not exist (SQLSTATE 3F000): run gateway migrate first`)
-	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{}); err != nil {
+	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	c.sql("DROP FUNCTION notification_gateway.capture()")
 	expect(c.url, "held", "user_id", "run gateway migrate first")
 	c.sql("DROP SCHEMA notification_gateway CASCADE")
-	if _, err := store.Migrate(t.Context(), c.url, store.MigrateOptions{}); err != nil {
+	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	expect(c.url, "Crm.Notification", "user_id", `there is no table Crm.Notification, but '"Crm"."Notification"': names with capitals need double quotes`)
@@ -76,14 +54,14 @@ func TestAttachSaysWhatToDo(t *testing.T) {
 	c.sql("CREATE TABLE parted (id uuid, user_id uuid) PARTITION BY HASH (id); CREATE TABLE part PARTITION OF parted FOR VALUES WITH (MODULUS 1, REMAINDER 0)")
 	expect(c.url, "parted", "user_id", "")
 	expect(c.url, "part", "user_id", "this is a partition, and the trigger is its table's")
-	if had, err := store.Detach(t.Context(), c.url, "parted"); err != nil || !had {
+	if had, err := schema.Detach(t.Context(), c.url, "parted"); err != nil || !had {
 		t.Errorf("detach finds %t, %v", had, err)
 	}
-	if had, err := store.Detach(t.Context(), c.url, "parted"); err != nil || had {
+	if had, err := schema.Detach(t.Context(), c.url, "parted"); err != nil || had {
 		t.Errorf("detach again finds %t, %v", had, err)
 	}
 	expect(c.url, "parted", "user_id", "")
-	if _, err := store.Detach(t.Context(), c.url, "part"); err == nil || !strings.Contains(err.Error(), "name that table") {
+	if _, err := schema.Detach(t.Context(), c.url, "part"); err == nil || !strings.Contains(err.Error(), "name that table") {
 		t.Errorf("detach from a partition says %v", err)
 	}
 
@@ -100,20 +78,20 @@ func TestMigrateSaysWhatItsRoleNeeds(t *testing.T) {
 	c := crmAt(t, storetest.Database(t))
 	c.sql("CREATE TABLE theirs (id bigint)")
 	plain := c.as("migrator")
-	if _, err := store.Migrate(t.Context(), plain, store.MigrateOptions{}); err == nil || !strings.Contains(err.Error(), "it needs CREATEROLE") {
+	if _, err := schema.Migrate(t.Context(), plain, schema.MigrateOptions{}); err == nil || !strings.Contains(err.Error(), "it needs CREATEROLE") {
 		t.Errorf("without rights: %v", err)
 	}
 	c.sql(`ALTER ROLE gateway_test_migrator CREATEROLE; GRANT notification_gateway_owner TO gateway_test_migrator;
 		DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %%I TO gateway_test_migrator', current_database()); END $$`)
-	mapping := store.MigrateOptions{Mapping: "GRANT SELECT ON theirs TO notification_gateway_owner"}
-	if _, err := store.Migrate(t.Context(), plain, mapping); err == nil || !strings.Contains(err.Error(), "allowed to grant SELECT on the CRM's tables") {
+	mapping := schema.MigrateOptions{Mapping: "GRANT SELECT ON theirs TO notification_gateway_owner"}
+	if _, err := schema.Migrate(t.Context(), plain, mapping); err == nil || !strings.Contains(err.Error(), "allowed to grant SELECT on the CRM's tables") {
 		t.Errorf("with a mapping of another's table: %v", err)
 	}
-	if _, err := store.Migrate(t.Context(), plain, store.MigrateOptions{}); err != nil {
+	if _, err := schema.Migrate(t.Context(), plain, schema.MigrateOptions{}); err != nil {
 		t.Errorf("with what it needs: %v", err)
 	}
 	c.sql("BEGIN; SELECT pg_advisory_xact_lock(1734440037, 101)")
-	if _, err := store.Migrate(t.Context(), plain, store.MigrateOptions{}); err == nil || !strings.Contains(err.Error(), "try again when it has ended") {
+	if _, err := schema.Migrate(t.Context(), plain, schema.MigrateOptions{}); err == nil || !strings.Contains(err.Error(), "try again when it has ended") {
 		t.Errorf("beside another: %v", err)
 	}
 	c.sql("ROLLBACK")

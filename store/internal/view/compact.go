@@ -1,4 +1,4 @@
-package store
+package view
 
 import (
 	"bytes"
@@ -6,15 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 const maxNotification = 4 << 20 // bytes of JSON; past it the recipient gets a reset instead
 
-// appendLine appends what the view gave as data as one line of JSON. known says
+// AppendCompact appends what the view gave as data as one line of JSON. known says
 // that Postgres has checked it: a column of type json or jsonb holds JSON, text
 // may hold anything.
-func appendLine(out, text []byte, known bool) ([]byte, error) {
+func AppendCompact(out, text []byte, known bool) ([]byte, error) {
 	switch {
 	case text == nil:
 		return nil, errors.New("data is null")
@@ -67,18 +66,4 @@ func endOfString(text []byte) int {
 			return n
 		}
 	}
-}
-
-// Type returns the row's notification_type, empty when it has none, and false
-// when that cannot be told. It reads the whole row: only streams that ask for some
-// types need it.
-func (n Notification) Type() (kind string, ok bool) {
-	var row struct {
-		Type any `json:"notification_type"`
-	}
-	if err := json.Unmarshal(n.Data, &row); err != nil {
-		return "", false // nested too deeply for encoding/json, which Postgres and browsers may take
-	}
-	kind, _ = row.Type.(string)
-	return strings.Clone(kind), true
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/seed-64e334f9/notification-gateway/sql"
-	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 )
 
 // migrate installs or upgrades the database objects.
@@ -22,7 +22,7 @@ func migrate(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	if _, err := parseFlags(fs, "gateway migrate [--mapping NAME|FILE] [--grant-to ROLE] [--print]", args, 0, stdout); err != nil {
 		return err
 	}
-	options := store.MigrateOptions{MappingName: *mapping, GrantTo: *grantTo}
+	options := schema.MigrateOptions{MappingName: *mapping, GrantTo: *grantTo}
 	switch *mapping {
 	case "":
 	case "reference_crm":
@@ -37,7 +37,7 @@ func migrate(ctx context.Context, args []string, stdout, _ io.Writer) error {
 		}
 	}
 	if *printOnly {
-		script, err := store.MigrationScript(options)
+		script, err := schema.MigrationScript(options)
 		if err != nil {
 			return err
 		}
@@ -48,7 +48,7 @@ func migrate(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	done, err := store.Migrate(ctx, c.DatabaseURL, options)
+	done, err := schema.Migrate(ctx, c.DatabaseURL, options)
 	if err != nil {
 		return err
 	}
@@ -61,48 +61,8 @@ func migrate(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	return nil
 }
 
-// attach puts the capture trigger on the CRM's table.
-func attach(ctx context.Context, args []string, stdout, _ io.Writer) error {
-	fs := flag.NewFlagSet("attach", flag.ContinueOnError)
-	user := fs.String("user-column", "user_id", "the `COLUMN` that names the recipient")
-	id := fs.String("id-column", "id", "the `COLUMN` that names the notification")
-	rest, err := parseFlags(fs, "gateway attach TABLE [--user-column user_id] [--id-column id]", args, 1, stdout)
-	if err != nil {
-		return err
-	}
-	c, err := databaseConfig()
-	if err != nil {
-		return err
-	}
-	if err := store.Attach(ctx, c.DatabaseURL, store.AttachOptions{Table: rest[0], UserColumn: *user, IDColumn: *id}); err != nil {
-		return err
-	}
-	fmt.Fprintf(stdout, "attached to %s\n", rest[0])
-	return nil
-}
-
-// detach takes the capture trigger off.
-func detach(ctx context.Context, args []string, stdout, _ io.Writer) error {
-	rest, err := parseFlags(flag.NewFlagSet("detach", flag.ContinueOnError), "gateway detach TABLE", args, 1, stdout)
-	if err != nil {
-		return err
-	}
-	c, err := databaseConfig()
-	if err != nil {
-		return err
-	}
-	had, err := store.Detach(ctx, c.DatabaseURL, rest[0])
-	if err != nil {
-		return err
-	}
-	if had {
-		fmt.Fprintf(stdout, "detached from %s\n", rest[0])
-	} else {
-		fmt.Fprintf(stdout, "%s had no trigger of ours\n", rest[0])
-	}
-	return nil
-}
-
+// databaseConfig reads the configuration of a command that needs the database
+// alone.
 func databaseConfig() (config, error) {
 	c, err := readConfig()
 	if err == nil {

@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 const comparedRows = 100 // captured rows that are looked up in the feed
@@ -76,7 +78,7 @@ func (d doctor) compare(ctx context.Context, id column) (string, error) {
 // that the CRM deleted them, if the feed does not show that they are there.
 func (d doctor) unknown(ctx context.Context, id column, newest captured) (string, error) {
 	swapped, err := d.recipients(ctx, id, slices.Collect(maps.Values(newest.users)))
-	if err != nil && !isNoValue(err) {
+	if err != nil && !pg.IsDataError(err) {
 		return "", err
 	}
 	for item, user := range newest.users {

@@ -1,10 +1,10 @@
-package store_test
+package schema_test
 
 import (
 	"strings"
 	"testing"
 
-	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
@@ -24,33 +24,17 @@ func (c *crm) alertsView(id, userKey string) {
 	c.Helper()
 	mapping := "GRANT SELECT ON alert TO notification_gateway_owner; DROP VIEW IF EXISTS notification_gateway.feed; CREATE VIEW notification_gateway.feed AS SELECT " + id + " AS id, " + userKey +
 		" AS user_key, json_build_object('title', headline) AS data, made AS created_at, false AS is_read FROM public.alert;"
-	if _, err := store.Migrate(c.Context(), c.url, store.MigrateOptions{Mapping: mapping}); err != nil {
+	if _, err := schema.Migrate(c.Context(), c.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
 		c.Fatal(err)
 	}
 }
 
 func (c *crm) attach(user, id string) error {
-	return store.Attach(c.Context(), c.url, store.AttachOptions{Table: "alert", UserColumn: user, IDColumn: id})
+	return schema.Attach(c.Context(), c.url, schema.AttachOptions{Table: "alert", UserColumn: user, IDColumn: id})
 }
 
 // columns returns what the doctor says of the columns.
-func (c *crm) columns() store.Finding { return c.finding("columns") }
-
-func (c *crm) finding(name string) store.Finding {
-	c.Helper()
-	return c.findingOf(store.Config{URL: c.url, Lookup: true}, name)
-}
-
-func (c *crm) findingOf(config store.Config, name string) store.Finding {
-	c.Helper()
-	for _, f := range store.Check(c.Context(), config) {
-		if f.Name == name {
-			return f
-		}
-	}
-	c.Fatalf("there is no finding %s", name)
-	return store.Finding{}
-}
+func (c *crm) columns() schema.Finding { return c.finding("columns") }
 
 const (
 	alice = "11111111-1111-4111-8111-111111111111"

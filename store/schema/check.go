@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"cmp"
@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
+	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 // Finding is one line of the doctor's report: what was looked at, whether it
@@ -25,23 +28,29 @@ const (
 	clockSkew     = 5 * time.Second // past it cursors and tokens are judged wrongly
 )
 
-// look is one thing to look at: what it sees, or what is wrong with it.
-type look struct {
+// check is one thing that is looked at: what it sees, or what is wrong with it.
+type check struct {
 	name, mend string
 	at         func(context.Context) (string, error)
 }
 
-// Check looks at everything a Store with this config needs of Postgres, with
-// the rights of the role that its URL names. It changes nothing but for the row
-// that marks this life of the server.
-func Check(ctx context.Context, config Config) []Finding {
-	conn, err := connect(ctx, config.URL)
+// CheckOptions says what Check looks at.
+type CheckOptions struct {
+	URL       string // connection string for queries; its role's rights are what counts
+	ListenURL string // direct connection for LISTEN; empty is URL
+	Lookup    bool   // recipients come from the view identity, not from the claim
+}
+
+// Check looks at everything that a gateway with these options needs of
+// Postgres. It changes nothing except the row that marks this life of the server.
+func Check(ctx context.Context, options CheckOptions) []Finding {
+	conn, err := pg.Connect(ctx, options.URL)
 	if err != nil {
 		return []Finding{{Name: "postgres", Detail: err.Error(), Mend: "check DATABASE_URL, the network and pg_hba.conf"}}
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
-	d := doctor{conn: conn, listenURL: cmp.Or(config.ListenURL, config.URL), lookup: config.Lookup}
-	looks := []look{
+	d := doctor{conn: conn, listenURL: cmp.Or(options.ListenURL, options.URL), lookup: options.Lookup}
+	checks := []check{
 		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write), and let its sessions write", d.primary},
 		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres; until then the gateway polls, which loses nothing but is slower", d.listen},
 		{"objects", "run gateway migrate", d.objects},
@@ -52,13 +61,13 @@ func Check(ctx context.Context, config Config) []Finding {
 		{"clock", "let both machines follow NTP", d.clock},
 		{"columns", "run gateway attach TABLE --user-column C --id-column C with the columns that the view feed selects as user_key and id, or mend the mapping", d.columns},
 	}
-	if config.Lookup {
-		looks = append(looks, look{"identity", "write the view identity into the mapping, see sql/README.md, then run gateway migrate --mapping FILE; or set GATEWAY_RECIPIENT=claim", d.identity})
+	if options.Lookup {
+		checks = append(checks, check{"identity", "write the view identity into the mapping, see sql/README.md, then run gateway migrate --mapping FILE; or set GATEWAY_RECIPIENT=claim", d.identity})
 	} else {
-		looks = append(looks, look{"recipient", "", d.recipient})
+		checks = append(checks, check{"recipient", "", d.recipient})
 	}
 	var out []Finding
-	for _, l := range looks {
+	for _, l := range checks {
 		asking, cancel := context.WithTimeout(ctx, checkDeadline)
 		detail, err := l.at(asking)
 		cancel()
@@ -80,9 +89,9 @@ func mend(err error) string {
 		return "replace this gateway by that one; until then it works on"
 	}
 	return map[string]string{
-		"42501": "run gateway migrate --grant-to ROLE; where it is a table of the CRM's that is denied, GRANT SELECT on it TO notification_gateway_owner",
-		"3F000": "run gateway migrate --mapping NAME|FILE and gateway attach TABLE", // the schema
-	}[sqlState(err)]
+		pg.InsufficientPrivilege: "run gateway migrate --grant-to ROLE; where it is a table of the CRM's that is denied, GRANT SELECT on it TO notification_gateway_owner",
+		pg.InvalidSchema:         "run gateway migrate --mapping NAME|FILE and gateway attach TABLE",
+	}[pg.SQLState(err)]
 }
 
 type doctor struct {
@@ -110,7 +119,7 @@ func (d doctor) primary(ctx context.Context) (string, error) {
 // listen proves that a notification sent by one connection arrives at
 // another: behind a pooler in transaction mode it does not.
 func (d doctor) listen(ctx context.Context) (string, error) {
-	listener, err := connect(ctx, d.listenURL)
+	listener, err := pg.Connect(ctx, d.listenURL)
 	if err != nil {
 		return "", err
 	}
@@ -196,7 +205,7 @@ func (d doctor) grants(ctx context.Context) (string, error) {
 // recipients: the tokens may name them all the same.
 func (d doctor) recipient(ctx context.Context) (string, error) {
 	var subject, userKey string
-	err := d.conn.QueryRow(ctx, otherRecipientSQL).Scan(&subject, &userKey)
+	err := d.conn.QueryRow(ctx, view.OtherRecipientSQL).Scan(&subject, &userKey)
 	const is = "a token's user is the recipient (GATEWAY_RECIPIENT=claim)"
 	if err != nil { // no such row, or no such view
 		return is, nil //nolint:nilerr // there is nothing to compare with

@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -7,18 +7,20 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 // alterTable resolves a table's name as SQL names it and runs change in one
 // transaction. The name given to change is Postgres's own quoting of it, so
 // nothing that the caller wrote reaches a statement's text.
 func alterTable(ctx context.Context, url, name string, change func(tx pgx.Tx, oid uint32, table string) error) error {
-	conn, err := connect(ctx, url)
+	conn, err := pg.Connect(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
-	return advise(tableAdvice(), pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	return pg.Advise(tableAdvice(), pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '3s'"); err != nil {
 			return fmt.Errorf("set the lock timeout: %w", err)
 		}
@@ -32,12 +34,12 @@ func alterTable(ctx context.Context, url, name string, change func(tx pgx.Tx, oi
 
 func tableAdvice() map[string]string {
 	return map[string]string{
-		"42501": "run this as the table's owner, who must also be a member of notification_gateway_owner, as who runs gateway migrate is",
-		"3F000": "run gateway migrate first", // the schema
-		"42883": "run gateway migrate first", // the function
-		"55P03": "a transaction holds the table; try again when it has ended",
-		"42710": "one of its partitions has a trigger of its own: detach that one first",
-		"2BP01": "this is a partition, and the trigger is its table's, which captures all its partitions: name that table",
+		pg.InsufficientPrivilege: "run this as the table's owner, who must also be a member of notification_gateway_owner, as who runs gateway migrate is",
+		pg.InvalidSchema:         "run gateway migrate first",
+		pg.UndefinedFunction:     "run gateway migrate first",
+		pg.LockNotAvailable:      "a transaction holds the table; try again when it has ended",
+		pg.DuplicateObject:       "one of its partitions has a trigger of its own: detach that one first",
+		pg.DependentObjects:      "this is a partition, and the trigger is its table's, which captures all its partitions: name that table",
 	}
 }
 

@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-64e334f9/notification-gateway/sql"
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 // MigrateOptions says what Migrate does besides installing the objects.
@@ -29,7 +30,7 @@ const migrationLock = "SELECT pg_advisory_xact_lock(1734440037, 101)"
 // schema, and to grant SELECT on the CRM's tables. It returns what it did, a
 // line each.
 func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string, error) {
-	conn, err := connect(ctx, url)
+	conn, err := pg.Connect(ctx, url)
 	if err != nil {
 		return nil, err
 	}
@@ -42,14 +43,14 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 			}
 		}
 		if done, err = applyMigrations(ctx, tx); err != nil {
-			return advise(map[string]string{"42501": "it needs CREATEROLE, and CREATE on the database, see sql/README.md"}, err)
+			return pg.Advise(map[string]string{pg.InsufficientPrivilege: "it needs CREATEROLE, and CREATE on the database, see sql/README.md"}, err)
 		}
 		if options.Mapping != "" {
 			if err := applyMapping(ctx, tx, options); err != nil {
 				err = fmt.Errorf("apply the mapping: %w", err)
-				return advise(map[string]string{
-					"42501": "whoever migrates must be allowed to grant SELECT on the CRM's tables to notification_gateway_owner, see sql/README.md",
-					"42P01": "a mapping names its CRM's tables; for another CRM write one of your own, see sql/README.md",
+				return pg.Advise(map[string]string{
+					pg.InsufficientPrivilege: "whoever migrates must be allowed to grant SELECT on the CRM's tables to notification_gateway_owner, see sql/README.md",
+					pg.UndefinedTable:        "a mapping names its CRM's tables; for another CRM write one of your own, see sql/README.md",
 				}, err)
 			}
 			done = append(done, "mapping applied")
@@ -64,13 +65,13 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 		}
 		for _, role := range roles {
 			if err := grant(ctx, tx, role); err != nil {
-				return advise(map[string]string{"42704": "make it first, CREATE ROLE … LOGIN"}, fmt.Errorf("grant to %q: %w", role, err))
+				return pg.Advise(map[string]string{pg.UndefinedObject: "make it first, CREATE ROLE … LOGIN"}, fmt.Errorf("grant to %q: %w", role, err))
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, advise(map[string]string{"55P03": "a transaction holds what it changes; try again when it has ended"}, err)
+		return nil, pg.Advise(map[string]string{pg.LockNotAvailable: "a transaction holds what it changes; try again when it has ended"}, err)
 	}
 	return done, nil
 }

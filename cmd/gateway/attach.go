@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
+)
+
+// attach puts the capture trigger on the CRM's table.
+func attach(ctx context.Context, args []string, stdout, _ io.Writer) error {
+	fs := flag.NewFlagSet("attach", flag.ContinueOnError)
+	user := fs.String("user-column", "user_id", "the `COLUMN` that names the recipient")
+	id := fs.String("id-column", "id", "the `COLUMN` that names the notification")
+	rest, err := parseFlags(fs, "gateway attach TABLE [--user-column user_id] [--id-column id]", args, 1, stdout)
+	if err != nil {
+		return err
+	}
+	c, err := databaseConfig()
+	if err != nil {
+		return err
+	}
+	if err := schema.Attach(ctx, c.DatabaseURL, schema.AttachOptions{Table: rest[0], UserColumn: *user, IDColumn: *id}); err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "attached to %s\n", rest[0])
+	return nil
+}
+
+// detach takes the capture trigger off.
+func detach(ctx context.Context, args []string, stdout, _ io.Writer) error {
+	rest, err := parseFlags(flag.NewFlagSet("detach", flag.ContinueOnError), "gateway detach TABLE", args, 1, stdout)
+	if err != nil {
+		return err
+	}
+	c, err := databaseConfig()
+	if err != nil {
+		return err
+	}
+	had, err := schema.Detach(ctx, c.DatabaseURL, rest[0])
+	if err != nil {
+		return err
+	}
+	if had {
+		fmt.Fprintf(stdout, "detached from %s\n", rest[0])
+	} else {
+		fmt.Fprintf(stdout, "%s had no trigger of ours\n", rest[0])
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+// Package pg holds what every connection to Postgres shares: how it is set up,
+// what its errors mean, and what of them may be shown.
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ApplicationName is what every connection announces
+// (https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME).
+const ApplicationName = "notification_gateway"
+
+// Prepare sets what every connection of the gateway has. Only what a pooler
+// passes on may stand in the start-up packet, and nothing is prepared by name
+// until it is known that a session stays with one server process
+// (https://www.pgbouncer.org/features.html#sql-feature-map-for-pooling-modes).
+func Prepare(c *pgx.ConnConfig) {
+	c.RuntimeParams["application_name"] = ApplicationName
+	c.RuntimeParams["timezone"] = "UTC"
+	c.RuntimeParams["datestyle"] = "ISO"                  // which pgx reads
+	c.RuntimeParams["client_encoding"] = "UTF8"           // whatever the database's is: streams and JSON are UTF-8
+	c.RuntimeParams["standard_conforming_strings"] = "on" // for the patterns in our functions
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = 5 * time.Second
+	}
+}
+
+// IsDirect reports whether conn's server process is the one that greeted it: a
+// pooler greets with a process ID of its own making.
+func IsDirect(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	var pid uint32
+	if err := conn.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&pid); err != nil {
+		return false, fmt.Errorf("ask for the server process: %w", err)
+	}
+	return pid == conn.PgConn().PID(), nil
+}
+
+// Tune makes plans that do not depend on the parameters (a batch of one and a
+// batch of a thousand use the same index), and leaves time limits to us: what the
+// database or the role has for its applications would end the feed while it waits
+// to be rung, and fail a whole batch for a row that is slow. It changes the
+// session, so it is not for one that a pooler lends to others.
+func Tune(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.PgConn().Exec(ctx, `SET jit = off; SET plan_cache_mode = force_generic_plan; SET statement_timeout = 0; SET lock_timeout = 0;
+		SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0;
+		SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL -- since 17`).ReadAll()
+	if err != nil {
+		return fmt.Errorf("set the session up: %w", err)
+	}
+	return nil
+}
+
+// ExecMode is how statements are sent on a session: prepared by name where it
+// stays with one server process, else anew each time.
+func ExecMode(direct bool) pgx.QueryExecMode {
+	if direct {
+		return pgx.QueryExecModeCacheStatement
+	}
+	return pgx.QueryExecModeExec
+}
+
+// Connect opens one connection for an administrator's command.
+func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the connection string cannot be parsed")
+	}
+	Prepare(c)
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("connect: %w", ConnectCause(err))
+	}
+	return conn, nil
+}
