@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -9,63 +10,236 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
-// delivery is an event on its way to a stream.
+// delivery is an event that is about to be handed to a stream.
 type delivery struct {
-	to    *stream
-	event *event
-	row   *store.Entry // which row it is; nil for other events
-	spare bool         // a client for which too much waits can do without it
-	late  bool         // the row is not here yet: the stream is to get it from the log
+	to        *stream
+	event     *event       // nil for a row, which is encoded when it is handed over
+	row       int          // its index among the batch's rows, where event is nil
+	entry     *store.Entry // where the row stands in the log; nil for other events
+	at        *position    // what the event of a row carries as its id
+	droppable bool         // may be left out for a client whose buffer is full
+	notLoaded bool         // the row did not come in time: the stream catches up from the log
 }
 
-// deliver brings a batch to every stream of its users. Its error means that
-// nothing was delivered and the batch must come again.
+// batchRows are those rows of a batch that somebody is connected for, in the
+// order of the log.
+type batchRows struct {
+	rows   []store.Notification
+	loaded map[string]bool // the keys whose rows are here
+}
+
+// load brings the rows of further entries.
+func (b *batchRows) load(ctx context.Context, source Source, entries []store.Entry) error {
+	rows, err := source.Load(ctx, entries)
+	if err != nil {
+		return err
+	}
+	if b.loaded == nil {
+		b.rows, b.loaded = rows, make(map[string]bool, len(entries))
+	} else { // somebody came while the first ones were loaded
+		b.rows = append(b.rows, rows...)
+		slices.SortStableFunc(b.rows, func(x, y store.Notification) int {
+			return cmp.Or(cmp.Compare(x.XID, y.XID), cmp.Compare(x.Position, y.Position))
+		})
+	}
+	for _, e := range entries {
+		b.loaded[e.UserKey] = true
+	}
+	return nil
+}
+
+// deliver brings a batch to every stream that stands under a key of it. Its
+// error means that nothing was delivered and the batch must come again.
 func (h *hub) deliver(ctx context.Context, batch store.Batch) error {
-	loaded := map[string]bool{} // users whose rows are in rows
-	var rows []store.Notification
+	var rows batchRows
 	for {
-		missing := h.fanOut(ctx, batch, rows, loaded)
+		missing := h.commit(ctx, batch, &rows)
 		if len(missing) == 0 {
+			h.report(batch.Entries, rows.rows)
 			return nil
 		}
-		more, err := h.source.Load(ctx, missing)
-		if err != nil {
+		if err := rows.load(ctx, h.source, missing); err != nil {
 			return err
-		}
-		for _, e := range missing {
-			loaded[e.UserKey] = true
-		}
-		if rows == nil {
-			rows = more
-		} else {
-			rows = append(rows, more...)
 		}
 	}
 }
 
-// fanOut moves the hub to the batch's position and sends rows to the live
-// streams of their users; where rows are missing for one, it does nothing and
-// returns their entries.
-func (h *hub) fanOut(ctx context.Context, batch store.Batch, rows []store.Notification, loaded map[string]bool) (missing []store.Entry) {
+// commit moves the hub to the position after the batch and hands the rows to
+// the live streams. Where rows are missing for a live stream it does nothing,
+// and returns their entries.
+func (h *hub) commit(ctx context.Context, batch store.Batch, rows *batchRows) (missing []store.Entry) {
 	h.sending.Lock()
 	defer h.sending.Unlock()
-	missing, revoked := h.choose(batch, rows, loaded)
-	for _, d := range h.send() {
-		h.overflow(ctx, d)
+	missing, revoked := h.choose(batch, rows)
+	if len(missing) > 0 {
+		return missing
+	}
+	for _, d := range h.handOverLocked(rows.rows) {
+		h.overflowLocked(ctx, d)
 	}
 	for _, s := range revoked {
 		h.end(s, endRevoked)
 	}
+	return nil
+}
+
+// choose fills the deliveries with what a batch brings, and returns the streams
+// that it ends. The caller holds sending.
+func (h *hub) choose(batch store.Batch, rows *batchRows) (missing []store.Entry, revoked []*stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if missing = h.missingLocked(batch.Entries, rows.loaded); len(missing) > 0 {
+		return missing, nil
+	}
+	at := &position{Cursor: batch.Cursor}
+	h.resetOnGapLocked(at)
+	idAfter := h.moveToLocked(at, batch.Partial)
+	h.pickRowsLocked(rows.rows, idAfter)
+	if h.catchingUp > 0 {
+		h.markMissedLocked(batch.Entries)
+	}
+	return nil, h.revokedLocked(batch.Entries)
+}
+
+// missingLocked returns the entries that are not loaded yet and under whose key
+// a live stream stands.
+func (h *hub) missingLocked(entries []store.Entry, loaded map[string]bool) []store.Entry {
+	var missing []store.Entry
+	for _, e := range entries {
+		if e.Disconnect != "" || loaded[e.UserKey] || !h.anyLiveLocked(e.UserKey) {
+			continue
+		}
+		if missing == nil { // mostly all or none
+			missing = make([]store.Entry, 0, len(entries))
+		}
+		missing = append(missing, e)
+	}
 	return missing
 }
 
-// send hands the deliveries over, and returns for each stream the first one
-// that it did not take; what comes after it would come out of order. It needs
-// sending.
-func (h *hub) send() (refused []delivery) {
+func (h *hub) anyLiveLocked(key string) bool {
+	for s := range h.streams.under(key) {
+		if s.state == streamLive {
+			return true
+		}
+	}
+	return false
+}
+
+// moveToLocked moves the hub to a position and wakes the replays that wait for
+// one. It returns the position that the last row of each stream carries: the new
+// one, or the old one where a client gains nothing by a new text.
+func (h *hub) moveToLocked(at *position, partial bool) (idAfter *position) {
+	if h.next != nil {
+		close(h.next)
+		h.next, h.waiting = nil, 0
+	}
+	h.previous, idAfter = h.position, at
+	if h.position != nil && !at.Moved(h.position.Cursor, h.config.CursorRefresh) {
+		idAfter = h.position
+	}
+	h.position, h.partial = at, partial
+	return idAfter
+}
+
+// pickRowsLocked chooses who gets which row. Of the rows that one stream gets
+// only the last carries the position after the batch, idAfter. The others carry
+// the position before it, so that a client whose connection breaks between two
+// of them gets both again.
+func (h *hub) pickRowsLocked(rows []store.Notification, idAfter *position) {
+	var sent sentRows
+	if h.severalKeysLocked(rows) {
+		sent = sentRows{}
+	}
+	first := len(h.deliveries)
+	for i := range rows {
+		n := &rows[i]
+		if n.Data == nil && n.Err == nil {
+			continue
+		}
+		notLoaded := errors.Is(n.Err, store.ErrLate)
+		for s := range h.streams.under(n.UserKey) {
+			if s.state != streamLive || !s.wants(*n) || !sent.first(s, n.ItemID) {
+				continue
+			}
+			if n.Err != nil && !notLoaded {
+				h.metrics.resets.WithLabelValues(resetUnreadable).Inc()
+			}
+			s.lastDelivery = int32(len(h.deliveries))
+			h.deliveries = append(h.deliveries, delivery{to: s, row: i, entry: &n.Entry, at: h.previous, notLoaded: notLoaded})
+		}
+	}
+	for i := first; i < len(h.deliveries); i++ {
+		if d := &h.deliveries[i]; int(d.to.lastDelivery) == i {
+			d.at, d.to.lastSent = idAfter, h.position
+		}
+	}
+}
+
+// severalKeysLocked reports whether one stream may match several keys of a batch.
+func (h *hub) severalKeysLocked(rows []store.Notification) bool {
+	return len(rows) > 1 && slices.ContainsFunc(rows, func(n store.Notification) bool { return h.streams.shared(n.UserKey) })
+}
+
+// sentRows remembers which stream gets which row of a batch, by item ID: a row
+// that was captured under several keys is sent to a stream once. It is nil for a
+// batch in which no stream can match several keys.
+type sentRows map[sentRow]struct{}
+
+type sentRow struct {
+	to     *stream
+	itemID string
+}
+
+// first reports whether s does not get the row yet, and notes that it does now.
+func (r sentRows) first(s *stream, itemID string) bool {
+	if r == nil {
+		return true
+	}
+	if _, again := r[sentRow{s, itemID}]; again {
+		return false
+	}
+	r[sentRow{s, itemID}] = struct{}{}
+	return true
+}
+
+// markMissedLocked notes for the streams that catch up that a batch brought
+// something for them.
+func (h *hub) markMissedLocked(entries []store.Entry) {
+	for _, e := range entries {
+		if e.Disconnect != "" || e.UserKey == "" {
+			continue
+		}
+		for s := range h.streams.under(e.UserKey) {
+			if s.state == streamCatchingUp {
+				s.missedBatch = true
+			}
+		}
+	}
+}
+
+// revokedLocked returns the streams that a batch ends.
+func (h *hub) revokedLocked(entries []store.Entry) []*stream {
+	var revoked []*stream
+	for _, e := range entries {
+		if e.Disconnect == "" {
+			continue
+		}
+		before := len(revoked)
+		revoked = slices.AppendSeq(revoked, h.streams.under(e.UserKey))
+		h.config.Logger.Info("streams revoked", slog.Int("streams", len(revoked)-before), slog.String("reason", e.Disconnect))
+	}
+	return revoked
+}
+
+// handOverLocked hands the deliveries to their streams, and returns for each
+// stream the first one that it did not take: what comes after it would come out
+// of order. The caller holds sending.
+func (h *hub) handOverLocked(rows []store.Notification) (refused []delivery) {
 	var full map[*stream]bool // made when the first one is
+	h.events.begin(len(rows), h.previous)
 	for _, d := range h.deliveries {
-		if full[d.to] || !d.late && (d.to.out.Send(d.event) || d.spare) {
+		if full[d.to] || !d.notLoaded && (d.to.out.Send(h.eventLocked(d, rows)) || d.droppable) {
 			continue
 		}
 		if full == nil {
@@ -74,113 +248,39 @@ func (h *hub) send() (refused []delivery) {
 		full[d.to] = true
 		refused = append(refused, d)
 	}
-	clear(h.deliveries) // so that nothing is held by what is left of them
+	clear(h.deliveries) // so that they hold nothing until they are written over
 	h.deliveries = h.deliveries[:0]
-	h.sheet.wipe()
+	h.events.reset()
 	return refused
 }
 
-// choose fills the deliveries with what a batch brings, and returns the streams
-// that it ends. It needs sending.
-func (h *hub) choose(batch store.Batch, rows []store.Notification, loaded map[string]bool) (missing []store.Entry, revoked []*stream) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if missing = h.missing(batch.Entries, loaded); len(missing) > 0 {
-		return missing, nil
+// eventLocked returns the event of a delivery, encoded. The caller holds sending.
+func (h *hub) eventLocked(d delivery, rows []store.Notification) *event {
+	if d.event != nil {
+		return d.event
 	}
-	if h.next != nil {
-		close(h.next)
-		h.next, h.waiting = nil, 0
-	}
-	if h.position != nil {
-		if reason := h.gap(*h.position, batch.Cursor); reason != "" {
-			h.resetAll(&batch.Cursor, reason)
+	return h.events.row(d.row, d.at, &rows[d.row])
+}
+
+// report says in the log and the metrics which rows of a delivered batch could
+// not be sent as they are.
+func (h *hub) report(entries []store.Entry, rows []store.Notification) {
+	for _, e := range entries {
+		if e.UserKey == "" && e.Disconnect == "" {
+			h.config.Logger.Warn("notification without a recipient", "item_id", e.ItemID)
 		}
 	}
-	var before string
-	moved := h.position == nil || batch.Cursor.Moved(*h.position, h.config.CursorRefresh)
-	if len(rows) > 0 {
-		before = h.position.String()
-	}
-	h.before = h.position
-	h.position, h.partial = &batch.Cursor, batch.Partial
-	after := before
-	if len(rows) > 0 && moved {
-		after = batch.Cursor.String()
-	}
-	last := lastRows(rows)
 	for i := range rows {
 		n := &rows[i]
-		late := errors.Is(n.Err, store.ErrLate)
-		if late {
-			h.config.Logger.Warn("notification is late", "item_id", n.ItemID)
-		} else if n.Err != nil {
-			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)
-		} else if n.Data == nil {
-			h.metrics.unknown.Inc() // deleted, given to somebody else, or never to be found: see gateway check
-			h.config.Logger.Debug("notification is gone", "item_id", n.ItemID)
-			continue
-		}
-		id := before
-		if last[n.UserKey] == i {
-			id = after
-		}
-		e := h.sheet.notification(id, *n)
-		for _, s := range h.users[n.UserKey] {
-			if !s.live || !s.wants(*n) {
-				continue
-			}
-			if id == after {
-				s.told = h.position
-			}
-			if n.Err != nil && !late {
-				h.metrics.resets.WithLabelValues(resetUnreadable).Inc()
-			}
-			h.deliveries = append(h.deliveries, delivery{to: s, event: e, row: &n.Entry, late: late})
-		}
-	}
-	for _, e := range batch.Entries {
 		switch {
-		case e.Disconnect != "":
-			h.config.Logger.Info("streams revoked", slog.Int("streams", len(h.users[e.UserKey])), slog.String("reason", e.Disconnect))
-			revoked = append(revoked, h.users[e.UserKey]...)
-		case e.UserKey == "":
-			h.config.Logger.Warn("notification without a recipient", "item_id", e.ItemID)
-		case h.absent > 0:
-			for _, s := range h.users[e.UserKey] {
-				s.dirty = !s.live
-			}
+		case errors.Is(n.Err, store.ErrLate):
+			h.config.Logger.Warn("notification is late", "item_id", n.ItemID)
+		case n.Err != nil:
+			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)
+		case n.Data == nil:
+			// Deleted, given to somebody else, or never to be found: gateway check finds out.
+			h.metrics.unknown.Inc()
+			h.config.Logger.Debug("notification is gone", "item_id", n.ItemID)
 		}
 	}
-	return nil, revoked
-}
-
-// missing returns the entries whose users have a live stream and whose rows
-// were not loaded yet. It needs mu.
-func (h *hub) missing(entries []store.Entry, loaded map[string]bool) []store.Entry {
-	var out []store.Entry
-	for _, e := range entries {
-		if e.Disconnect != "" || loaded[e.UserKey] {
-			continue
-		}
-		if slices.ContainsFunc(h.users[e.UserKey], func(s *stream) bool { return s.live }) {
-			if out == nil { // mostly all or none
-				out = make([]store.Entry, 0, len(entries))
-			}
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// lastRows returns the index of each user's last row, which alone may carry the
-// position after the batch.
-func lastRows(rows []store.Notification) map[string]int {
-	last := make(map[string]int, len(rows))
-	for i, n := range rows {
-		if n.Data != nil || n.Err != nil {
-			last[n.UserKey] = i
-		}
-	}
-	return last
 }

@@ -89,7 +89,7 @@ func errCause(err error) *httpError {
 // answer writes e; it is never called after a stream's first byte.
 func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, e *httpError) {
 	if e.cause != nil && r.Context().Err() == nil {
-		g.hub.complaints.error("request failed", "status", e.status, "code", e.code, "err", e.cause)
+		g.hub.log.error("request failed", "status", e.status, "code", e.code, "err", e.cause)
 	}
 	if e.reason != "" {
 		g.metrics.authFailures.WithLabelValues(e.reason).Inc()

@@ -25,19 +25,20 @@ type event struct {
 	name     string
 	bytes    []byte
 	captured time.Time // when the row was captured; zero where no delay is measured
-	lent     bool      // the bytes are good while Send runs; who needs them for longer calls keep
-	kept     *event    // what keep returned; owned by who lent it
+	shared   bool      // the bytes are in the batch's buffer and are written over after Send has returned; retain makes a copy
+	copied   *event    // what retain returned; guarded by hub.sending
 }
 
-// keep returns e to hold: itself, or one copy for all who hold it.
-func (e *event) keep() *event {
+// retain returns an event that may be held after Send has returned: e itself, or
+// a copy, which is made once for all streams.
+func (e *event) retain() *event {
 	switch {
-	case !e.lent:
+	case !e.shared:
 		return e
-	case e.kept == nil:
-		e.kept = &event{name: e.name, bytes: bytes.Clone(e.bytes), captured: e.captured}
+	case e.copied == nil:
+		e.copied = &event{name: e.name, bytes: bytes.Clone(e.bytes), captured: e.captured}
 	}
-	return e.kept
+	return e.copied
 }
 
 // encode makes an event. data must be one line; id empty leaves the field out;
@@ -59,38 +60,6 @@ func appendEvent(b []byte, id, name string, retry time.Duration, data []byte) []
 	return append(append(append(b, "data: "...), data...), "\n\n"...)
 }
 
-// sheet is where the notifications of one batch are encoded. Most are written to
-// all their streams at once, and then the next batch is written over them: a
-// busy gateway leaves no garbage.
-type sheet struct {
-	events []event
-	bytes  []byte
-}
-
-const sheetBytes = 1 << 20 // that are kept for the next batch
-
-// notification is notificationEvent, lent.
-func (s *sheet) notification(id string, n store.Notification) *event {
-	if n.Err != nil {
-		return notificationEvent(id, n)
-	}
-	start := len(s.bytes)
-	s.bytes = appendEvent(s.bytes, id, eventNotification, 0, n.Data)
-	s.events = append(s.events, event{
-		name: eventNotification, bytes: s.bytes[start:len(s.bytes):len(s.bytes)], captured: n.InsertedAt, lent: true,
-	})
-	return &s.events[len(s.events)-1] // also after s.events has grown elsewhere
-}
-
-// wipe ends what was lent.
-func (s *sheet) wipe() {
-	clear(s.events)
-	s.events, s.bytes = s.events[:0], s.bytes[:0]
-	if cap(s.bytes) > sheetBytes {
-		*s = sheet{}
-	}
-}
-
 func connectedEvent(id string, r store.Recipient, retry time.Duration) *event {
 	user := []byte(r.UserKey)
 	if !r.Numeric {
@@ -104,7 +73,7 @@ func connectedEvent(id string, r store.Recipient, retry time.Duration) *event {
 // read.
 func notificationEvent(id string, n store.Notification) *event {
 	if n.Err != nil {
-		return resetEvent(id, "unreadable")
+		return resetEvent(id, resetUnreadable)
 	}
 	e := encode(id, eventNotification, 0, n.Data)
 	e.captured = n.InsertedAt

@@ -254,10 +254,10 @@ func (r *rig) streamOf(user string) *stream {
 	r.Helper()
 	r.hub.mu.Lock()
 	defer r.hub.mu.Unlock()
-	if len(r.hub.users[user]) == 0 {
+	if len(r.hub.streams.of(user)) == 0 {
 		r.Fatalf("user %s has no stream", user)
 	}
-	return r.hub.users[user][0]
+	return r.hub.streams.of(user)[0]
 }
 
 // client reads one stream.

@@ -31,8 +31,8 @@ type Verifier interface {
 	Verify(ctx context.Context, token string) (auth.Identity, error)
 }
 
-// Config is the gateway's configuration. Every field is required but where a
-// zero has a meaning.
+// Config is the gateway's configuration. Every field is required, except those
+// whose zero has a meaning.
 type Config struct {
 	PathPrefix        string         // in front of /stream/ and /session/, without a last slash
 	PingInterval      time.Duration  // between two pings of a stream
@@ -102,7 +102,7 @@ func (g *Gateway) Deliver(ctx context.Context, batch store.Batch) error {
 func (g *Gateway) Streams() int {
 	g.hub.mu.Lock()
 	defer g.hub.mu.Unlock()
-	return g.hub.count
+	return g.hub.open
 }
 
 // ConnState follows a server's connections, for http.Server.ConnState. It makes
@@ -114,7 +114,7 @@ func (g *Gateway) ConnState(c net.Conn, state http.ConnState) { g.shakes.follow(
 // ctx's cause.
 func (g *Gateway) Run(ctx context.Context) error {
 	if g.lot == nil {
-		defer g.hub.awaitBursts()
+		defer g.hub.awaitFallenBehind()
 		return g.runPings(ctx)
 	}
 	var pinging sync.WaitGroup
@@ -123,76 +123,21 @@ func (g *Gateway) Run(ctx context.Context) error {
 	err := g.lot.run(ctx)
 	cancel(err)
 	pinging.Wait()
-	g.hub.awaitBursts()
+	g.hub.awaitFallenBehind()
 	return err
 }
 
 func (g *Gateway) runPings(ctx context.Context) error {
 	pings := time.NewTicker(g.hub.wheel.tick)
 	defer pings.Stop()
-	var memory settling
+	var trimmer heapTrimmer
 	for {
 		select {
 		case now := <-pings.C:
 			g.hub.tick(now)
-			memory.tick(g.hub.changes())
+			trimmer.tick(g.hub.streamChurn())
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// Pace of a drain: most of the time is spread over the streams, and the rest
-// is left for the last ones to be written.
-const (
-	drainShare   = 0.8
-	drainSlowest = 250 * time.Millisecond // between two streams, however few there are
-)
-
-// Drain refuses new streams and ends the open ones one by one, so that their
-// clients do not all reconnect at once; meanwhile they go on receiving. It
-// returns when none is left or ctx ends.
-func (g *Gateway) Drain(ctx context.Context) {
-	streams := g.hub.startDrain()
-	pace := drainSlowest
-	if len(streams) > 0 {
-		pace = min(pace, time.Duration(float64(g.config.Drain)*drainShare)/time.Duration(len(streams)))
-	}
-	began := time.Now()
-	for i, s := range streams {
-		// By the clock, not by ticks: those that a busy process misses would
-		// leave many streams for the end.
-		pause := time.NewTimer(time.Until(began.Add(time.Duration(i) * pace)))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop() // Out of time: the rest is told at once.
-		}
-		g.hub.end(s, endDraining)
-	}
-	select {
-	case <-g.hub.empty:
-	case <-ctx.Done():
-	}
-	if g.lot != nil {
-		g.lot.flushed(ctx)
-	}
-}
-
-// startDrain refuses new streams from now on and returns the open ones.
-func (h *hub) startDrain() []*stream {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var all []*stream
-	if h.draining {
-		return nil
-	}
-	h.draining = true
-	for _, streams := range h.users {
-		all = append(all, streams...)
-	}
-	if h.count == 0 {
-		close(h.empty)
-	}
-	return all
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -217,17 +216,8 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		g.answer(w, r, refused)
 		return
 	}
-	var replay func(context.Context)
-	switch {
-	case unread:
-		replay = func(ctx context.Context) { g.hub.replayed(ctx, s, g.hub.unread(ctx, s, at)) }
-	case !from.IsZero():
-		replay = func(ctx context.Context) {
-			g.hub.replayed(ctx, s, g.hub.catchUp(ctx, s, from, at, store.Place{}, g.hub.resumePace()))
-		}
-	}
 	setHead(w.Header())
-	s.out.Serve(w, r, replay, func(stuck bool) { g.hub.leave(s, stuck) })
+	s.out.Serve(w, r, g.hub.replay(s, from, at, unread), func(timedOut bool) { g.hub.onClose(s, timedOut) })
 }
 
 // resume reads a last event ID. One that proves nothing is no error: the

@@ -1,51 +1,52 @@
 package gateway
 
 import (
-	"context"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
-// hub knows who is connected and up to which position batches were delivered.
+// hub knows which streams are open and up to which position batches were
+// delivered.
+//
+// It has two locks. sending is held while events are handed to streams, so that
+// no ping can carry a position whose rows are still on their way. mu guards what
+// the hub knows; requests take it, so it is never held while something is read,
+// encoded or written. Whoever needs both takes sending first.
 type hub struct {
 	config  Config
 	source  Source
 	metrics *metrics
+	log     *rateLimitedLog
 
-	complaints *complaints
+	catchUpSlots chan struct{} // holds one value for each stream that fell behind and catches up; capacity: maxFallenBehind
 
-	// sending is held while events that were chosen under mu are handed to
-	// their streams, so that no ping carries a position whose rows are still on
-	// their way. It is taken before mu, and no request waits for it.
 	sending    sync.Mutex
-	deliveries []delivery    // guarded by sending
-	sheet      sheet         // of the deliveries' notifications; guarded by sending
-	before     *store.Cursor // the position before the batch that is sent; guarded by sending
-	catching   chan struct{} // one in it for each burst that is caught up with; capacity: maxCatching
+	deliveries []delivery  // what is handed over next; guarded by sending
+	events     eventBuffer // the deliveries' notifications; guarded by sending
+	previous   *position   // the position before the batch that is delivered; guarded by sending
 
-	mu       sync.Mutex
-	position *store.Cursor        // after the last delivered batch, nil before the first; what it points to never changes; guarded by mu
-	partial  bool                 // the position is inside a transaction, of which a part has been delivered; guarded by mu
-	users    map[string][]*stream // by user key, oldest first; guarded by mu
-	count    int                  // streams in users; guarded by mu
-	absent   int                  // those of them that replay and are not live yet; guarded by mu
-	moves    uint64               // streams that came and went; guarded by mu
-	wheel    wheel                // guarded by mu
-	expiring expiry               // guarded by mu
-	draining bool                 // guarded by mu
-	empty    chan struct{}        // closed when draining and count is 0; guarded by mu
-	next     chan struct{}        // closed by the next batch; nil while nobody waits for it; guarded by mu
-	waiting  int                  // replays that wait for next; guarded by mu
+	mu         sync.Mutex
+	position   *position     // after the last delivered batch; nil before the first; guarded by mu
+	partial    bool          // the position is inside a transaction, of which a part has been delivered; guarded by mu
+	streams    registry      // guarded by mu
+	open       int           // streams in the registry; guarded by mu
+	catchingUp int           // those of them that catch up; guarded by mu
+	churn      uint64        // streams that were opened and closed since the start; guarded by mu
+	wheel      wheel         // guarded by mu
+	expiring   expiry        // guarded by mu
+	draining   bool          // guarded by mu
+	empty      chan struct{} // closed when draining and no stream is open; guarded by mu
+	next       chan struct{} // closed by the next batch; nil while nobody waits for it; guarded by mu
+	waiting    int           // replays that wait for Postgres to answer again; guarded by mu
 }
 
 func newHub(config Config, source Source, m *metrics) *hub {
 	return &hub{
-		config: config, source: source, metrics: m, complaints: &complaints{logger: config.Logger},
-		users: map[string][]*stream{}, wheel: newWheel(config.PingInterval), empty: make(chan struct{}),
-		catching: make(chan struct{}, maxCatching),
+		config: config, source: source, metrics: m, log: &rateLimitedLog{logger: config.Logger},
+		streams: newRegistry(), wheel: newWheel(config.PingInterval), empty: make(chan struct{}),
+		catchUpSlots: make(chan struct{}, maxFallenBehind),
 	}
 }
 
@@ -53,127 +54,92 @@ func newHub(config Config, source Source, m *metrics) *hub {
 func (h *hub) admit() *httpError {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.refusal()
+	return h.admitLocked()
 }
 
-// refusal needs mu.
-func (h *hub) refusal() *httpError {
+func (h *hub) admitLocked() *httpError {
 	switch {
 	case h.draining:
 		return errDraining()
 	case h.position == nil:
 		return errStarting()
-	case h.count >= h.config.MaxStreams:
+	case h.open >= h.config.MaxStreams:
 		return errFull()
 	}
 	return nil
 }
 
-// register adds s at the hub's position, which it returns. A user's oldest
-// stream makes room for the newest. first is queued before anything else can
-// be; a stream that has nothing to replay is live at once.
+// register adds s at the hub's position, which it returns. Past the limit of
+// streams for one recipient the oldest is ended. first makes the events that s
+// gets before any other; it is called with mu held and must not block. A stream
+// that has nothing to replay is live at once.
 func (h *hub) register(s *stream, live bool, first func(at store.Cursor) []*event) (store.Cursor, *httpError) {
-	at, oldest, err := h.enter(s, live, first)
-	if oldest != nil {
-		h.tell(oldest, endReplaced)
+	h.mu.Lock()
+	if err := h.admitLocked(); err != nil {
+		h.mu.Unlock()
+		return store.Cursor{}, err
 	}
-	return at, err
+	replaced := h.registerLocked(s, live, first)
+	at := h.position.Cursor
+	h.mu.Unlock()
+	if replaced != nil {
+		h.sendFinal(replaced, endReplaced)
+	}
+	return at, nil
 }
 
-func (h *hub) enter(s *stream, live bool, first func(at store.Cursor) []*event) (at store.Cursor, oldest *stream, _ *httpError) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err := h.refusal(); err != nil {
-		return store.Cursor{}, nil, err
+// registerLocked returns the stream that it removed to make room, or nil.
+func (h *hub) registerLocked(s *stream, live bool, first func(at store.Cursor) []*event) (replaced *stream) {
+	if own := h.streams.of(s.recipient.UserKey); len(own) >= h.config.MaxStreamsPerUser {
+		replaced = own[0]
+		h.removeLocked(replaced, endReplaced)
 	}
-	key := s.recipient.UserKey
-	if all := h.users[key]; len(all) >= h.config.MaxStreamsPerUser {
-		oldest = all[0]
-		h.take(oldest, endReplaced)
-	}
-	h.users[key] = append(h.users[key], s)
-	h.count++
-	h.moves++
+	h.streams.add(s)
 	h.wheel.add(s)
 	h.expiring.add(s)
-	s.live, s.told = live, h.position
-	if !live {
-		h.absent++
+	s.lastSent = h.position
+	h.setStateLocked(s, streamCatchingUp)
+	if live {
+		h.setStateLocked(s, streamLive)
 	}
-	h.metrics.streams.Inc()
-	h.metrics.opened.Inc()
-	for _, e := range first(*h.position) {
-		s.out.Send(e) // it is not served yet, so this only queues
+	for _, e := range first(h.position.Cursor) {
+		s.out.Send(e) // before Serve this only queues
 	}
-	return *h.position, oldest, nil
+	return replaced
 }
 
-// goLive makes s, whose client was told the position told, live, unless a batch
-// for its user came meanwhile; then it returns the position up to which the
-// replay must go on. Inside a transaction it waits for the end: what is left may
-// be more than any buffer holds, and a replay goes at the client's pace.
-func (h *hub) goLive(ctx context.Context, s *stream, told store.Cursor) (to store.Cursor, live bool, _ error) {
-	for {
-		h.mu.Lock()
-		switch {
-		case s.gone:
-			h.mu.Unlock()
-			return to, false, errStreamEnded
-		case !h.partial:
-			defer h.mu.Unlock()
-			if s.dirty {
-				s.dirty = false
-				return *h.position, false, nil
-			}
-			h.absent--
-			s.live, s.told = true, &told
-			if !told.Moved(*h.position, 0) {
-				s.told = h.position // all streams share it
-			}
-			return *h.position, true, nil
-		}
-		s.dirty = true
-		next := h.nextBatch()
-		h.mu.Unlock()
-		select {
-		case <-next:
-		case <-ctx.Done():
-			return to, false, context.Cause(ctx)
-		}
-	}
-}
-
-// nextBatch is closed by the next batch, whatever it brings. It needs mu.
-func (h *hub) nextBatch() <-chan struct{} {
+// nextBatchLocked returns a channel that the next batch closes, whatever it
+// brings.
+func (h *hub) nextBatchLocked() <-chan struct{} {
 	if h.next == nil {
 		h.next = make(chan struct{})
 	}
 	return h.next
 }
 
-// changes returns how many streams came and went since the start.
-func (h *hub) changes() uint64 {
+// streamChurn returns how many streams were opened and closed since the start.
+func (h *hub) streamChurn() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.moves
+	return h.churn
 }
 
-// left reports whether s has left the hub.
-func (h *hub) left(s *stream) bool {
+// closed reports whether s has left the hub.
+func (h *hub) closed(s *stream) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return s.gone
+	return s.state == streamClosed
 }
 
-// end takes s out and tells its client why.
+// end removes s and tells its client why.
 func (h *hub) end(s *stream, code string) {
 	if h.remove(s, code) {
-		h.tell(s, code)
+		h.sendFinal(s, code)
 	}
 }
 
-// tell sends the last event to a stream that was taken out.
-func (h *hub) tell(s *stream, code string) {
+// sendFinal sends the last event to a stream that was removed.
+func (h *hub) sendFinal(s *stream, code string) {
 	how := endingOf(code)
 	var retry time.Duration
 	if code == endDraining {
@@ -182,55 +148,34 @@ func (h *hub) tell(s *stream, code string) {
 	s.out.End(errorEvent(how.code, how.message, retry))
 }
 
-// slow ends a stream for which too much waits.
-func (h *hub) slow(s *stream) { h.end(s, endSlow) }
-
-// fail ends a stream whose replay could not go on.
-func (h *hub) fail(s *stream) { h.end(s, endInternal) }
-
-// leave takes a stream out whose connection is over: the client left, or was
-// stuck and there is no way left to tell it.
-func (h *hub) leave(s *stream, stuck bool) {
+// onClose removes a stream whose connection is closed: the client left, or it
+// took nothing for so long that there is no way left to tell it anything.
+func (h *hub) onClose(s *stream, timedOut bool) {
 	code := endClient
-	if stuck {
+	if timedOut {
 		code = endSlow
 	}
 	h.remove(s, code)
 }
 
-// remove reports false when s had left already.
+// remove reports false when s was removed before.
 func (h *hub) remove(s *stream, code string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.take(s, code)
+	return h.removeLocked(s, code)
 }
 
-// take is remove for who holds mu.
-func (h *hub) take(s *stream, code string) bool {
-	if s.gone {
+func (h *hub) removeLocked(s *stream, code string) bool {
+	if s.state == streamNew || s.state == streamClosed {
 		return false
 	}
-	s.gone = true
-	if !s.live {
-		h.absent--
-	}
-	key := s.recipient.UserKey
-	if rest := slices.DeleteFunc(h.users[key], func(o *stream) bool { return o == s }); len(rest) == 0 {
-		delete(h.users, key)
-	} else {
-		h.users[key] = rest
-	}
+	h.streams.remove(s)
 	h.wheel.remove(s)
 	h.expiring.remove(s)
-	h.count--
-	h.moves++
-	h.metrics.streams.Dec()
+	h.setStateLocked(s, streamClosed)
 	h.metrics.closed.WithLabelValues(code).Inc()
 	if code == endSlow {
 		h.metrics.slow.Inc()
-	}
-	if h.draining && h.count == 0 {
-		close(h.empty)
 	}
 	return true
 }

@@ -107,7 +107,7 @@ func (p *parked) take(e *event) {
 	if p.backlog == nil {
 		p.backlog = &backlog{}
 	}
-	p.backlog.events = append(p.backlog.events, e.keep())
+	p.backlog.events = append(p.backlog.events, e.retain())
 	p.backlog.size += len(e.bytes)
 }
 

@@ -269,16 +269,12 @@ func TestFanOutAllocatesNothingForARow(t *testing.T) {
 			r.ask(users[i])
 		}
 		batch := r.source.add(users...)
-		loaded, err := r.source.Load(t.Context(), batch.Entries)
-		if err != nil {
+		var loaded batchRows
+		if err := loaded.load(t.Context(), r.source, batch.Entries); err != nil {
 			t.Fatal(err)
 		}
-		known := map[string]bool{}
-		for _, e := range batch.Entries {
-			known[e.UserKey] = true
-		}
 		return testing.AllocsPerRun(50, func() {
-			if missing := r.hub.fanOut(t.Context(), batch, loaded, known); len(missing) > 0 {
+			if missing := r.hub.commit(t.Context(), batch, &loaded); len(missing) > 0 {
 				t.Errorf("%d rows are missing", len(missing))
 			}
 		})

@@ -1,13 +1,16 @@
 package gateway
 
-import (
-	"time"
+import "time"
 
-	"github.com/seed-64e334f9/notification-gateway/store"
+const (
+	maxTick    = time.Second // between two buckets of the wheel
+	minBuckets = 4
+	pingChunk  = 64 // pings in a row, before notifications get their turn
 )
 
 // wheel spreads the pings of all streams over the ping interval: one bucket is
-// due at each tick. A stream costs two numbers, not a timer.
+// due at each tick. A stream costs two numbers and no timer. It is guarded by
+// hub.mu.
 type wheel struct {
 	tick    time.Duration
 	buckets [][]*stream
@@ -15,20 +18,12 @@ type wheel struct {
 	next    int // the bucket of the next stream
 }
 
-const (
-	maxTick   = time.Second
-	pingChunk = 64 // pings in a row, before notifications get their turn
-)
-
 func newWheel(interval time.Duration) wheel {
-	n := max(1, int((interval+maxTick-1)/maxTick))
-	if n < 4 {
-		n = 4
-	}
+	n := max(minBuckets, int((interval+maxTick-1)/maxTick))
 	return wheel{tick: interval / time.Duration(n), buckets: make([][]*stream, n)}
 }
 
-// add puts s behind the bucket that is due next, in turn with the others.
+// add puts a stream into the next bucket, in turn with the other streams.
 func (w *wheel) add(s *stream) {
 	s.bucket = int32(w.next)
 	w.next = (w.next + 1) % len(w.buckets)
@@ -36,6 +31,7 @@ func (w *wheel) add(s *stream) {
 	w.buckets[s.bucket] = append(w.buckets[s.bucket], s)
 }
 
+// remove moves the bucket's last stream into the gap.
 func (w *wheel) remove(s *stream) {
 	b := w.buckets[s.bucket]
 	end := len(b) - 1
@@ -45,14 +41,14 @@ func (w *wheel) remove(s *stream) {
 	w.buckets[s.bucket] = b[:end]
 }
 
-// turn returns the bucket that is due and moves on.
+// turn returns the bucket that is due and goes on to the next.
 func (w *wheel) turn() int {
 	due := w.due
 	w.due = (w.due + 1) % len(w.buckets)
 	return due
 }
 
-// tick ends the streams whose token has expired and pings one bucket's.
+// tick ends the streams whose token has expired, and pings those of one bucket.
 func (h *hub) tick(now time.Time) {
 	h.mu.Lock()
 	expired := h.expiring.expired(now.Unix())
@@ -68,17 +64,24 @@ func (h *hub) tick(now time.Time) {
 	}
 }
 
-// pings are the events of one tick, encoded once.
+// pings are the events of one tick, each encoded once.
 type pings struct {
-	now   time.Time
-	plain *event
-	moved *event        // with the position at
-	at    *store.Cursor // nil before it is needed
+	now     time.Time
+	plain   *event
+	moved   *event    // carries the position movedTo
+	movedTo *position // nil until a stream needs it
 }
 
-// ping pings some streams of a bucket, of those below the index left, from the
-// end, and returns how many are left. Who leaves meanwhile is replaced by the
-// bucket's last, which has had its ping.
+func (p *pings) at(moved *position) *event {
+	if p.movedTo != moved {
+		p.moved, p.movedTo = pingEvent(moved.id(), p.now), moved
+	}
+	return p.moved
+}
+
+// ping pings some streams of a bucket: of those with an index below left the
+// last ones. It returns how many are left. It goes from the end, because a stream
+// that is removed meanwhile is replaced by the last one, which has had its ping.
 func (h *hub) ping(bucket, left int, p *pings) int {
 	h.sending.Lock()
 	defer h.sending.Unlock()
@@ -87,21 +90,20 @@ func (h *hub) ping(bucket, left int, p *pings) int {
 	left = min(left, len(all))
 	first := max(0, left-pingChunk)
 	for _, s := range all[first:left] {
-		if !s.live {
-			// Its position is its own, and its replay may wait for Postgres.
-			h.deliveries = append(h.deliveries, delivery{to: s, event: p.plain, spare: true})
-			continue
-		}
-		e := p.plain
-		if s.told != h.position && h.position.Moved(*s.told, h.config.CursorRefresh) {
-			if p.at != h.position {
-				p.at, p.moved = h.position, pingEvent(h.position.String(), p.now)
-			}
-			s.told, e = h.position, p.moved
-		}
-		h.deliveries = append(h.deliveries, delivery{to: s, event: e, spare: true})
+		h.deliveries = append(h.deliveries, delivery{to: s, event: h.pingForLocked(s, p), droppable: true})
 	}
 	h.mu.Unlock()
-	h.send()
+	h.handOverLocked(nil)
 	return first
+}
+
+// pingForLocked chooses a stream's ping: with the hub's position where the
+// client should be told of it. The position of a stream that catches up is its
+// replay's.
+func (h *hub) pingForLocked(s *stream, p *pings) *event {
+	if s.state != streamLive || s.lastSent == h.position || !h.position.Moved(s.lastSent.Cursor, h.config.CursorRefresh) {
+		return p.plain
+	}
+	s.lastSent = h.position
+	return p.at(h.position)
 }

@@ -62,7 +62,7 @@ func (q *queue) push(e *event) {
 	if q.size == 0 {
 		q.since = time.Now()
 	}
-	q.waiting = append(q.waiting, e.keep())
+	q.waiting = append(q.waiting, e.retain())
 	q.size += len(e.bytes)
 	select {
 	case q.wake <- struct{}{}:

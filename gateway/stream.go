@@ -3,25 +3,86 @@ package gateway
 import "github.com/seed-64e334f9/notification-gateway/store"
 
 // stream is one open event stream. It needs no goroutine of its own: the hub
-// pushes events, the transport sends them.
+// hands events over, the transport writes them. An idle stream must stay small,
+// because there are a hundred thousand of them.
 type stream struct {
 	recipient store.Recipient
-	types     map[string]bool // notification types that are wanted; nil is all
-	expires   int64           // when the token does, in Unix seconds; zero never
+	groups    []string        // further keys that it stands under, without doubles and without its recipient's; nil mostly
+	types     map[string]bool // notification types that its client wants; nil is all
+	expires   int64           // when its token does, in Unix seconds; zero never
 	out       transport
 
 	// guarded by hub.mu
-	live   bool          // gets batches as they come; else a replay is under way
-	dirty  bool          // a batch for this user came during the replay
-	gone   bool          // left the hub
-	told   *store.Cursor // the position in the last id that was sent; shared
-	bucket int32         // place in the ping wheel
-	slot   int32         // index in that bucket
-	due    int32         // index among the streams that expire
+	lastSent     *position // the position in the last id that was sent; shared between streams
+	bucket       int32     // its bucket in the ping wheel
+	slot         int32     // its index in that bucket
+	due          int32     // its index among the streams that expire
+	lastDelivery int32     // index of the last row that it gets of a batch, while one is delivered
+	state        streamState
+	missedBatch  bool // while it catches up: a batch came for one of its keys
 }
 
-// wants reports whether the client asked for a row of this type. It is told of
-// a row that cannot be read in any case, and gets one whose type cannot be.
+// streamState is what a stream does with the batches that come. Only
+// hub.setStateLocked changes it.
+//
+//	            nothing to replay
+//	  new ──────────────────────────▶ live ◀─────────────────────────┐
+//	   │                               │ a row did not fit into its   │ caught up, and no
+//	   │ a last event ID, or           │ buffer, or was not loaded    │ batch was missed
+//	   │ replay=unread                 ▼ in time                      │
+//	   └─────────────────────────▶ catching up ──────────────────────┘
+//
+//	live, catching up ──▶ closed: for one of the reasons of endings
+//
+// Invariants. A stream stands in the registry, in the ping wheel and among those
+// that expire exactly while it is live or catching up. hub.catchingUp counts the
+// streams that catch up, hub.open those that are live or catching up. A closed
+// stream stays closed.
+type streamState uint8
+
+const (
+	// streamNew: the hub does not know the stream yet.
+	streamNew streamState = iota
+	// streamCatchingUp: a replay sends what its client has missed. A batch only
+	// sets missedBatch, and the replay goes on up to the position after it.
+	streamCatchingUp
+	// streamLive: it is handed each batch as it comes.
+	streamLive
+	// streamClosed: its last event was handed over, or its connection is gone.
+	// Nothing more is sent to it.
+	streamClosed
+)
+
+// setStateLocked is the only place where a stream's state changes, and where the
+// streams are counted.
+func (h *hub) setStateLocked(s *stream, to streamState) {
+	from := s.state
+	s.state, s.missedBatch = to, false
+	if from == streamCatchingUp {
+		h.catchingUp--
+	}
+	if to == streamCatchingUp {
+		h.catchingUp++
+	}
+	switch {
+	case from == streamNew:
+		h.open++
+		h.churn++
+		h.metrics.streams.Inc()
+		h.metrics.opened.Inc()
+	case to == streamClosed:
+		h.open--
+		h.churn++
+		h.metrics.streams.Dec()
+		if h.draining && h.open == 0 {
+			close(h.empty)
+		}
+	}
+}
+
+// wants reports whether the client asked for a row of this type. A row that
+// could not be loaded always matches, because the client gets a reset for it; so
+// does a row whose type cannot be determined.
 func (s *stream) wants(n store.Notification) bool {
 	if s.types == nil || n.Err != nil {
 		return true
@@ -36,7 +97,7 @@ type ending struct {
 	message string
 }
 
-// The reasons of streams_closed_total. All but client are codes of the error event.
+// The reasons of streams_closed_total. All except client are codes of the error event.
 const (
 	endClient   = "client" // the client closed, or its connection broke
 	endExpired  = "token_expired"

@@ -310,9 +310,11 @@ func TestTypes(t *testing.T) {
 		b := r.source.add("5", "5")
 		r.source.rows[1].Data = []byte(`{"id":2,"notification_type":"wanted"}`)
 		r.deliver(b)
-		if e := c.expect("notification", `{"id":2,`); e.id == b.Cursor.String() {
-			t.Error("the first of two carries the position after both")
+		if e := c.expect("notification", `{"id":2,`); e.id != b.Cursor.String() {
+			t.Errorf("the only row that is wanted carries %q, want the position after the batch", e.id)
 		}
+		b = r.source.add("5")
+		r.deliver(b)
 		r.hub.tick(time.Now())
 		if p := c.expect("ping", ""); p.id != b.Cursor.String() {
 			t.Errorf("the ping carries %q, want the moved position", p.id)
@@ -385,7 +387,7 @@ func TestSlowConsumer(t *testing.T) {
 			r.deliver(b)
 			other.expect("notification", "xxx")
 			// Time to read, so that it is no burst.
-			for s := r.streamOf("5").out; s.Stalled() > 0 && s.Stalled() < burstStall; {
+			for s := r.streamOf("5").out; s.Stalled() > 0 && s.Stalled() < stallLimit; {
 				runtime.Gosched()
 			}
 		}
@@ -427,8 +429,8 @@ func TestEndings(t *testing.T) {
 		r.hub.tick(expires.Add(time.Second))
 		last.expect("error", `"code":"token_expired"`)
 		last.expect("end", "")
-		if r.Streams() != 0 || len(r.hub.expiring) != 0 || len(r.hub.users) != 0 {
-			t.Errorf("something is left: %d streams, %d expiring, %d users", r.Streams(), len(r.hub.expiring), len(r.hub.users))
+		if r.Streams() != 0 || len(r.hub.expiring) != 0 || len(r.hub.streams.recipients) != 0 {
+			t.Errorf("something is left: %d streams, %d expiring, %d users", r.Streams(), len(r.hub.expiring), len(r.hub.streams.recipients))
 		}
 	})
 }

@@ -14,7 +14,7 @@ import (
 // the head.
 type transport interface {
 	// Send takes an event; false when more waits than the buffer holds. What it
-	// does not write at once it keeps (event.keep).
+	// does not write at once it keeps (event.retain).
 	Send(e *event) bool
 	// Stalled is for how long nothing was written while something waits.
 	Stalled() time.Duration

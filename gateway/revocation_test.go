@@ -16,8 +16,8 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
-// fakeRoster is a view identity that remembers whom it was asked for.
-type fakeRoster struct {
+// fakeChecker is a view identity that remembers whom it was asked for.
+type fakeChecker struct {
 	mu    sync.Mutex
 	gone  []string    // subjects; guarded by mu
 	err   error       // guarded by mu
@@ -26,7 +26,7 @@ type fakeRoster struct {
 	sizes []int       // guarded by mu
 }
 
-func (f *fakeRoster) Inactive(_ context.Context, recipients []store.Recipient) ([]store.Recipient, error) {
+func (f *fakeChecker) Inactive(_ context.Context, recipients []store.Recipient) ([]store.Recipient, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, time.Now())
@@ -51,24 +51,24 @@ func TestInactiveRecipientsAreRevoked(t *testing.T) {
 	for _, c := range tabs {
 		c.expect("connected", "")
 	}
-	roster := &fakeRoster{gone: []string{"5"}, err: errors.New("Postgres is away")}
-	if err := r.checkRecipients(t.Context(), roster, everybody); err == nil {
+	checker := &fakeChecker{gone: []string{"5"}, err: errors.New("Postgres is away")}
+	if err := r.checkRecipients(t.Context(), checker, everybody); err == nil {
 		t.Error("the outage was not told")
 	}
 	r.deliver(r.source.add("5", "7"))
 	for _, c := range tabs {
 		c.expect("notification", "") // nobody was ended
 	}
-	roster.err = nil
-	if err := r.checkRecipients(t.Context(), roster, func(subject string) bool { return subject != "5" }); err != nil {
+	checker.err = nil
+	if err := r.checkRecipients(t.Context(), checker, func(subject string) bool { return subject != "5" }); err != nil {
 		t.Error(err)
 	}
 	r.deliver(r.source.add("5", "7"))
 	for _, c := range tabs {
 		c.expect("notification", "") // 5 was not in that slice
 	}
-	roster.asked = nil
-	if err := r.checkRecipients(t.Context(), roster, everybody); err != nil {
+	checker.asked = nil
+	if err := r.checkRecipients(t.Context(), checker, everybody); err != nil {
 		t.Error(err)
 	}
 	for _, c := range tabs[:2] {
@@ -77,8 +77,8 @@ func TestInactiveRecipientsAreRevoked(t *testing.T) {
 	}
 	r.deliver(r.source.add("5", "7"))
 	tabs[2].expect("notification", "")
-	if slices.Sort(roster.asked); strings.Join(roster.asked, " ") != "5 7" {
-		t.Errorf("asked for %v, want each once", roster.asked)
+	if slices.Sort(checker.asked); strings.Join(checker.asked, " ") != "5 7" {
+		t.Errorf("asked for %v, want each once", checker.asked)
 	}
 }
 
@@ -110,21 +110,21 @@ func TestRecipientChecksAreSpread(t *testing.T) {
 				t.Fatal(refused)
 			}
 		}
-		roster := &fakeRoster{}
+		checker := &fakeChecker{}
 		ctx, cancel := context.WithTimeout(t.Context(), interval+time.Second)
 		defer cancel()
-		if err := g.CheckRecipients(ctx, roster, interval); !errors.Is(err, context.DeadlineExceeded) {
+		if err := g.CheckRecipients(ctx, checker, interval); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("ended with %v", err)
 		}
-		slices.Sort(roster.asked)
-		if all := len(roster.asked); all != users || len(slices.Compact(roster.asked)) != users {
-			t.Errorf("asked for %d recipients, %d of them different, want each of %d once", all, len(slices.Compact(roster.asked)), users)
+		slices.Sort(checker.asked)
+		if all := len(checker.asked); all != users || len(slices.Compact(checker.asked)) != users {
+			t.Errorf("asked for %d recipients, %d of them different, want each of %d once", all, len(slices.Compact(checker.asked)), users)
 		}
-		if most := slices.Max(roster.sizes); most > users/rosterSlices*2 {
+		if most := slices.Max(checker.sizes); most > users/checkSlices*2 {
 			t.Errorf("%d recipients were asked for at one moment", most)
 		}
-		if len(roster.calls) != rosterSlices || roster.calls[1].Sub(roster.calls[0]) != interval/rosterSlices {
-			t.Errorf("asked at %v", roster.calls)
+		if len(checker.calls) != checkSlices || checker.calls[1].Sub(checker.calls[0]) != interval/checkSlices {
+			t.Errorf("asked at %v", checker.calls)
 		}
 	})
 }

@@ -1,0 +1,245 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// Pauses of a replay that Postgres did not answer. Half of each is random, so
+// that replays which waited together do not ask together.
+const (
+	retryPauseMin = 200 * time.Millisecond
+	retryPauseMax = 10 * time.Second
+)
+
+var errStalled = errors.New("the client takes nothing")
+
+// catchUp is one replay: it sends a stream what its client has missed, and what
+// comes meanwhile, and makes the stream live. While Postgres does not answer it
+// waits. It is owned by the goroutine that runs it: that of the request, which
+// waits for it, or one of its own for a stream that fell behind.
+type catchUp struct {
+	hub    *hub
+	stream *stream
+
+	from  store.Cursor // what the client has
+	to    store.Cursor // up to where it gets the rest; rows after it are live, or of the next round
+	after store.Place  // where the page before ended; zero at the beginning of a round
+	sent  store.Cursor // the position in the last id that was sent
+
+	page     int           // rows in a page
+	maxStall time.Duration // how long the client may take nothing; zero: as long as the transport allows
+	pause    time.Duration // the next pause when Postgres does not answer
+}
+
+// replay returns what must be run for a stream that registered at the position
+// at, in the request's goroutine; nil where it is live already. from is the
+// position of its client, zero where it asks for what is unread.
+func (h *hub) replay(s *stream, from, at store.Cursor, unread bool) func(context.Context) {
+	c := &catchUp{hub: h, stream: s, from: from, to: at, sent: from, page: h.config.ReplayLimit}
+	switch {
+	case unread:
+		c.from, c.sent = at, store.Cursor{}
+		return func(ctx context.Context) { c.finish(ctx, c.runUnread(ctx)) }
+	case !from.IsZero():
+		return func(ctx context.Context) { c.finish(ctx, c.run(ctx)) }
+	}
+	return nil
+}
+
+// run sends what was missed, round by round, until the stream is live.
+func (c *catchUp) run(ctx context.Context) error {
+	for {
+		if err := c.sendMissed(ctx); err != nil {
+			return err
+		}
+		live, err := c.goLive(ctx)
+		if live || err != nil {
+			return err
+		}
+	}
+}
+
+// finish ends a stream whose replay could not go on.
+func (c *catchUp) finish(ctx context.Context, err error) {
+	switch {
+	case errors.Is(err, errStalled):
+		c.hub.end(c.stream, endSlow)
+	case err == nil, ctx.Err() != nil, errors.Is(err, errStreamEnded):
+	default:
+		c.hub.config.Logger.Error("replay failed", "err", err)
+		c.hub.end(c.stream, endInternal)
+	}
+}
+
+// sendMissed sends the rows between from and to, or a reset where they cannot
+// be known.
+func (c *catchUp) sendMissed(ctx context.Context) error {
+	c.pause = retryPauseMin
+	for {
+		if reason := c.hub.gap(c.from, c.to); reason != "" {
+			return c.sendReset(ctx, c.to, reason)
+		}
+		page, err := c.hub.source.Replay(ctx, c.stream.recipient.UserKey, c.from, c.to, c.after, c.page)
+		if err != nil {
+			if err := c.waitForPostgres(ctx, "replay waits for Postgres", err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.sendRows(ctx, page.Notifications, page.After); err != nil || !page.More {
+			return err
+		}
+		if c.hub.closed(c.stream) { // nobody reads the rest
+			return errStreamEnded
+		}
+		c.after, c.pause = page.Next, retryPauseMin
+	}
+}
+
+// goLive makes the stream live, unless a batch for it came meanwhile: then it
+// begins the next round, up to the position after that batch. Inside a
+// transaction it waits for the end, because the rest may be more than a buffer
+// holds, and a replay goes at the client's pace.
+func (c *catchUp) goLive(ctx context.Context) (live bool, _ error) {
+	h, s := c.hub, c.stream
+	for {
+		h.mu.Lock()
+		switch {
+		case s.state == streamClosed:
+			h.mu.Unlock()
+			return false, errStreamEnded
+		case !h.partial:
+			defer h.mu.Unlock()
+			if s.missedBatch {
+				s.missedBatch = false
+				c.from, c.to, c.after = c.to, h.position.Cursor, store.Place{}
+				return false, nil
+			}
+			h.becomeLiveLocked(s, c.sent)
+			return true, nil
+		}
+		s.missedBatch = true
+		next := h.nextBatchLocked()
+		h.mu.Unlock()
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+// becomeLiveLocked makes a stream live whose client was last sent the position
+// sent.
+func (h *hub) becomeLiveLocked(s *stream, sent store.Cursor) {
+	h.setStateLocked(s, streamLive)
+	s.lastSent = h.position // mostly, and all streams share it
+	if sent.Moved(h.position.Cursor, 0) {
+		s.lastSent = &position{Cursor: sent}
+	}
+}
+
+// sendRows sends rows as fast as the client reads them. after has for each row
+// the position that a client which read it may claim; zero where that is the
+// position of the row before.
+func (c *catchUp) sendRows(ctx context.Context, rows []store.Notification, after []store.Cursor) error {
+	read := c.sent
+	for i, n := range rows {
+		if !after[i].IsZero() {
+			read = after[i]
+		}
+		if n.Err == nil && (n.Data == nil || !c.stream.wants(n)) {
+			continue
+		}
+		if n.Err != nil {
+			c.hub.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)
+			c.hub.metrics.resets.WithLabelValues(resetUnreadable).Inc()
+		}
+		e := notificationEvent(read.String(), n)
+		e.captured = time.Time{} // the client was away: that is no delay of ours
+		if err := c.send(ctx, e); err != nil {
+			return err
+		}
+		c.sent = read
+		c.hub.metrics.replayed.Inc()
+	}
+	return nil
+}
+
+// sendReset tells the client that it must reload, and that it has everything up
+// to at then.
+func (c *catchUp) sendReset(ctx context.Context, at store.Cursor, reason string) error {
+	c.hub.metrics.resets.WithLabelValues(reason).Inc()
+	if err := c.send(ctx, resetEvent(at.String(), reason)); err != nil {
+		return err
+	}
+	c.sent = at
+	return nil
+}
+
+// send hands an event over, and waits for a client that has too much to read
+// instead of ending its stream. Its error is errStalled for a client that took
+// nothing for maxStall.
+func (c *catchUp) send(ctx context.Context, e *event) error {
+	out := c.stream.out
+	for !out.Send(e) {
+		waiting, cancel := ctx, context.CancelFunc(func() {})
+		if c.maxStall > 0 {
+			waiting, cancel = context.WithTimeout(ctx, c.maxStall)
+		}
+		err := out.Drained(waiting)
+		cancel()
+		timedOut := waiting.Err() != nil && ctx.Err() == nil
+		switch {
+		case err == nil, timedOut && out.Stalled() < c.maxStall:
+		case timedOut:
+			return errStalled
+		default:
+			return fmt.Errorf("wait for the client: %w", err)
+		}
+	}
+	return nil
+}
+
+// waitForPostgres logs why a replay was not answered, and returns when it may
+// ask again: after the next batch, which shows that Postgres answers, and a
+// pause. A stream that waits costs nothing, however many there are and however
+// long it takes. The replay keeps its end, unless rows between its beginning and
+// the hub's position can not be known any more: then it ends there, with a reset.
+func (c *catchUp) waitForPostgres(ctx context.Context, message string, cause error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	h := c.hub
+	h.log.error(message, "err", cause)
+	h.mu.Lock()
+	next := h.nextBatchLocked()
+	h.waiting++
+	h.mu.Unlock()
+	select {
+	case <-next:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	pause := time.NewTimer(c.pause/2 + rand.N(c.pause/2))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	c.pause = min(2*c.pause, retryPauseMax)
+	h.mu.Lock()
+	now := h.position.Cursor
+	h.mu.Unlock()
+	if h.gap(c.from, now) != "" {
+		c.to = now
+	}
+	return nil
+}
