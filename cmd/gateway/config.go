@@ -18,7 +18,7 @@ import (
 )
 
 // config is the whole configuration, read from the environment once and passed
-// by value. The README's table is generated from its tags.
+// by value. The table of deploy/README.md is generated from its tags.
 type config struct {
 	DatabaseURL       string        `envconfig:"DATABASE_URL" desc:"Postgres, as a URL or keyword/value string; required"`
 	ListenDatabaseURL string        `envconfig:"GATEWAY_LISTEN_DATABASE_URL" desc:"direct connection for LISTEN when DATABASE_URL goes through a pooler; empty: DATABASE_URL"`
@@ -48,6 +48,7 @@ type config struct {
 	Retention         time.Duration `envconfig:"GATEWAY_RETENTION" default:"168h" desc:"how long a cursor stays good"`
 	TLSCert           string        `envconfig:"GATEWAY_TLS_CERT" desc:"certificate file; reloaded when it changes"`
 	TLSKey            string        `envconfig:"GATEWAY_TLS_KEY" desc:"key file of the certificate"`
+	PProf             bool          `envconfig:"GATEWAY_PPROF" default:"false" desc:"true: /debug/pprof/ also where the admin listener is not on loopback"`
 	LogLevel          string        `envconfig:"GATEWAY_LOG_LEVEL" default:"info" desc:"debug, info, warn or error"`
 	LogFormat         string        `envconfig:"GATEWAY_LOG_FORMAT" default:"json" desc:"json or text"`
 

@@ -47,7 +47,7 @@ func TestDeadKeyServerShowsInReadyz(t *testing.T) {
 	defer s.store.Close()
 	get := func(path string) string {
 		w := httptest.NewRecorder()
-		s.adminHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		s.adminHandler(nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		return w.Body.String()
 	}
 	if body := get("/readyz"); !strings.Contains(body, `"keys":"the key set is not available"`) {

@@ -21,6 +21,7 @@ const usage = `gateway streams a CRM's notifications from Postgres to browsers.
   gateway detach TABLE     take it off
   gateway check            look for what is wrong, with a mending line for each
   gateway token --user 5   mint a token with the configured shared secret
+  gateway health           ask a running gateway's /readyz; --live: its /livez
   gateway version          version, commit, Go version
 
 Every command answers -h.
@@ -45,10 +46,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	} else if len(args) > 0 && (args[0] == "-h" || args[0] == "--help" || args[0] == "-help") {
 		fmt.Fprint(stdout, usage)
 		return 0
+	} else if len(args) > 0 && (args[0] == "--version" || args[0] == "-version") {
+		name, args = "version", args[1:]
 	}
 	commands := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
 		"serve": serve, "migrate": migrate, "attach": attach, "detach": detach,
-		"check": check, "token": token, "version": version,
+		"check": check, "token": token, "health": health, "version": version,
 		"help": func(context.Context, []string, io.Writer, io.Writer) error {
 			_, err := fmt.Fprint(stdout, usage)
 			return err

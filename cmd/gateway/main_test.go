@@ -404,9 +404,10 @@ func TestEmptyIsUnset(t *testing.T) {
 func TestCommandLine(t *testing.T) {
 	environment(t, "postgres://postgres@127.0.0.1:1/x")
 	for line, want := range map[string]int{
-		"-h": 0, "serve -h": 0, "migrate -h": 0, "attach -h": 0, "detach -h": 0, "check -h": 0, "token -h": 0, "version -h": 0, "version": 0,
+		"-h": 0, "serve -h": 0, "migrate -h": 0, "attach -h": 0, "detach -h": 0, "check -h": 0, "token -h": 0, "version -h": 0, "version": 0, "--version": 0, "health -h": 0,
 		"nonsense": 2, "serve now": 2, "--nonsense": 2, "migrate --nonsense": 2, "migrate --mapping /nowhere": 2, "attach": 2, "attach a b": 2, "token": 2,
 		"token --user 5 --ttl -1s": 2, "check --json=maybe": 2, "migrate --print --mapping reference_crm --grant-to x": 0, "attach x": 1, "check": 1,
+		"health --alive": 2, "health now": 2, "--version now": 2,
 	} {
 		var stdout, stderr bytes.Buffer
 		if got := run(t.Context(), strings.Fields(line), &stdout, &stderr); got != want {
@@ -567,9 +568,9 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-// The table in the README must be what the program reads.
+// The table in deploy/README.md must be what the program reads.
 func TestREADMEConfiguration(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../deploy/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -577,16 +578,16 @@ func TestREADMEConfiguration(t *testing.T) {
 	head, rest, ok1 := strings.Cut(string(text), begin)
 	got, tail, ok2 := strings.Cut(rest, end)
 	if !ok1 || !ok2 {
-		t.Fatal("README.md has no place for the configuration")
+		t.Fatal("deploy/README.md has no place for the configuration")
 	}
 	want := configurationTable()
 	if os.Getenv("UPDATE_README") != "" {
-		if err := os.WriteFile("../../README.md", fmt.Append(nil, head, begin, want, end, tail), 0o644); err != nil {
+		if err := os.WriteFile("../../deploy/README.md", fmt.Append(nil, head, begin, want, end, tail), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if got != want {
-		t.Error("the README's configuration table is out of date: UPDATE_README=1 go test -run README ./cmd/gateway")
+		t.Error("the configuration table of deploy/README.md is out of date: UPDATE_README=1 go test -run README ./cmd/gateway")
 	}
 }

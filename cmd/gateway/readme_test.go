@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// configurationTable writes the README's table from the tags of config.
+// configurationTable writes the table of deploy/README.md from the tags of config.
 func configurationTable() string {
 	var b strings.Builder
 	b.WriteString("| variable | default | |\n|---|---|---|\n")

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -30,7 +31,7 @@ const (
 // serve runs the gateway until ctx ends, then drains.
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
-	if _, err := parseFlags(fs, "gateway serve (configured by the environment; see the README's table)", args, 0, stdout); err != nil {
+	if _, err := parseFlags(fs, "gateway serve (configured by the environment; see the table in deploy/README.md)", args, 0, stdout); err != nil {
 		return err
 	}
 	c, err := readConfig()
@@ -47,6 +48,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer s.store.Close()
 	warnOpenFiles(c, logger)
+	warnMemory(c, processMemoryLimit(), logger)
 	for _, name := range unknownVariables() {
 		logger.Warn("unknown variable", "variable", name)
 	}
@@ -145,12 +147,12 @@ func (s *service) run(ctx context.Context) error {
 		listener.Close()
 		return fmt.Errorf("GATEWAY_ADMIN_ADDR: %w", err)
 	}
-	admin := &http.Server{Handler: s.adminHandler(), ReadHeaderTimeout: headerDeadline, IdleTimeout: idleDeadline, MaxHeaderBytes: maxHeader, ErrorLog: s.public.ErrorLog}
+	admin := &http.Server{Handler: s.adminHandler(adminListener.Addr()), ReadHeaderTimeout: headerDeadline, IdleTimeout: idleDeadline, MaxHeaderBytes: maxHeader, ErrorLog: s.public.ErrorLog}
 
 	// The parts outlive ctx: streams go on receiving while they are drained.
 	parts, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	failed := make(chan error, 9) // one for each part at the most
+	failed := make(chan error, 10) // one for each part at the most
 	var running sync.WaitGroup
 	start := func(what string, part func(context.Context) error) {
 		running.Go(func() {
@@ -179,12 +181,17 @@ func (s *service) run(ctx context.Context) error {
 	start("admin listener", func(context.Context) error { return admin.Serve(adminListener) })
 	s.logger.Info("listening", "addr", listener.Addr().String(), "tls", s.config.TLSCert != "")
 	s.logger.Info("admin listening", "addr", adminListener.Addr().String())
+	systemd := newNotifier(os.Getenv("NOTIFY_SOCKET"), s.logger)
+	systemd.send("READY=1")
+	start("status", func(ctx context.Context) error { return systemd.keepStatus(ctx, s.status) })
 
 	var end time.Time
 	select {
 	case err = <-failed:
+		systemd.stopping(stopDeadline)
 		end = time.Now().Add(stopDeadline)
 	case <-ctx.Done():
+		systemd.stopping(max(s.config.Drain, lastWrites))
 		end = s.drain(parts)
 	}
 	ending, cancel := context.WithDeadline(parts, end)

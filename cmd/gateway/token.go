@@ -6,8 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"runtime"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -65,32 +63,4 @@ func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	fmt.Fprintf(stderr, "%s is %s, until %s\n", c.JWTUserClaim, *user, now.Add(ttl).UTC().Format(time.RFC3339))
 	_, err = fmt.Fprintln(stdout, text)
 	return err
-}
-
-// version prints what was built, from what, with what.
-func version(_ context.Context, args []string, stdout, _ io.Writer) error {
-	if _, err := parseFlags(flag.NewFlagSet("version", flag.ContinueOnError), "gateway version", args, 0, stdout); err != nil {
-		return err
-	}
-	v, commit := buildVersion()
-	_, err := fmt.Fprintf(stdout, "gateway %s %s %s\n", v, commit, runtime.Version())
-	return err
-}
-
-// buildVersion reads what the Go tool recorded in the binary.
-func buildVersion() (version, commit string) {
-	version, commit = "devel", "unknown"
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return version, commit
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		version = v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			commit = s.Value
-		}
-	}
-	return version, commit
 }
