@@ -36,7 +36,7 @@ const (
 )
 
 // FullPollSQL is that of a poll that brings its rows in full.
-func FullPollSQL() string { return fullPollSQL("bigint") }
+func FullPollSQL() string { return fullPollSQL(&server{idType: "bigint", keyType: "bigint"}) }
 
 // Warn is what Run does first where recipients are not looked up.
 func (i *Identity) Warn(ctx context.Context) { i.warn(ctx) }

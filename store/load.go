@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
-	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 const (
@@ -169,59 +168,6 @@ func (s *Store) relearn(ctx context.Context, deadline time.Duration) (bool, erro
 	now := *known
 	now.idType, now.keyType = *id, *key
 	return s.server.CompareAndSwap(known, &now), nil
-}
-
-// feedRows is a part of FROM: the rows f of the view that which selects, a
-// WHERE clause and what may follow it. Postgres puts a view's expressions
-// wherever the statement names its columns, and computes each as often; what
-// OFFSET is in the way of is computed once.
-func feedRows(which string) string {
-	return " FROM (SELECT id, user_key, data, created_at FROM notification_gateway.feed " + which + " OFFSET 0) f"
-}
-
-// loadRows brings entries by one statement: all of them, or the first, when the
-// bytes are more than may be in memory; perhaps none, because rows come in any
-// order.
-func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, how loading) ([]Notification, error) {
-	out := make([]Notification, len(entries))
-	ids := make([]string, len(entries))
-	places := make(map[string][]int, len(entries)) // by item ID
-	one := make([]int, len(entries))
-	for i, e := range entries {
-		out[i].Entry, ids[i], one[i] = e, e.ItemID, i
-		if _, again := places[e.ItemID]; again {
-			places[e.ItemID] = append(places[e.ItemID], i)
-		} else {
-			places[e.ItemID] = one[i : i+1 : i+1]
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, how.deadline)
-	defer cancel()
-	// The parameter is cast, never the column: an index on the column serves.
-	rows, err := s.query(ctx, "SELECT id::text, user_key::text, "+view.DataColumns+feedRows("WHERE id = ANY ($1::text[]::"+server.idType+"[])"), ids)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	bytes, fit := 0, len(out)
-	for rows.Next() {
-		raw := rows.RawValues() // text; good until Next
-		if raw[1] == nil {
-			continue
-		}
-		if bytes > how.bytes {
-			fit = min(fit, places[string(raw[0])][0])
-			continue
-		}
-		data, err := view.AppendCompact(nil, raw[2], view.IsTrue(raw[3]))
-		bytes += len(data)
-		for _, i := range places[string(raw[0])] {
-			if out[i].UserKey == string(raw[1]) { // else it is somebody else's by now
-				out[i].Data, out[i].Err = data, err
-			}
-		}
-	}
-	return out[:fit:fit], rows.Err()
 }
 
 // isLate reports whether a statement failed because it took too long: for us, or

@@ -136,6 +136,9 @@ func TestCharacterKeys(t *testing.T) {
 	if got, want := c.titles(entries), []string{"whole", "padded"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	if got, _ := c.unread("alice", 10); len(got) != 2 {
+		t.Errorf("%v are unread, want both", got)
+	}
 }
 
 // A view whose data is no JSON, null or megabytes must not end the stream.
@@ -476,5 +479,50 @@ func TestRowThatATimeLimitEnds(t *testing.T) {
 		if err != nil || title(rows[0]) != "a" || !errors.Is(rows[1].Err, store.ErrLate) || title(rows[2]) != "b" {
 			t.Errorf("%s: got %v, %v", says, rows, err)
 		}
+	}
+}
+
+// A message to many is one ID that many users hold. It was read for all of them
+// to bring it to one: with 2,000 users 200 unread rows did not come in a minute.
+func TestRowsThatManyUsersShareAreReadForOne(t *testing.T) {
+	t.Parallel()
+	l := setupLoader(t)
+	l.sql("CREATE SEQUENCE computed; GRANT ALL ON computed TO PUBLIC")
+	l.sql(`CREATE FUNCTION counted(data json) RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM nextval('computed'); RETURN data; END $$`)
+	l.sql(`CREATE TABLE message (id bigint PRIMARY KEY, body text); CREATE TABLE message_user (message_id bigint, user_id bigint, PRIMARY KEY (message_id, user_id));
+		INSERT INTO message SELECT g, g FROM generate_series(1, 40) g; INSERT INTO message_user SELECT m, u FROM generate_series(1, 40) m, generate_series(1, 500) u;
+		ANALYZE message, message_user;
+		DROP VIEW notification_gateway.feed; CREATE VIEW notification_gateway.feed AS
+		SELECT r.message_id AS id, r.user_id AS user_key, counted(json_build_object('title', m.body || ' for ' || r.user_id)) AS data, now() AS created_at, false AS is_read
+		FROM message_user r JOIN message m ON m.id = r.message_id`)
+	computed := func() (n int) {
+		if err := l.conn.QueryRow(t.Context(), "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM computed").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	got, _ := l.unread("5", 100)
+	if n := computed(); len(got) != 40 || n != 40 {
+		t.Errorf("%d unread rows came, and %d were read", len(got), n)
+	}
+	entries := []store.Entry{{ItemID: "7", UserKey: "5"}, {ItemID: "8", UserKey: "6"}, {ItemID: "8", UserKey: "5"}, {ItemID: "7", UserKey: "no number"}, {ItemID: "8", UserKey: "501"}}
+	before := computed()
+	if got, want := l.titles(entries), []string{"7 for 5", "8 for 6", "8 for 5", "gone", "gone"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if n := computed() - before; n != 3 {
+		t.Errorf("%d rows were read for three", n)
+	}
+	prefetched := 0
+	for i := range 10 {
+		l.sql("INSERT INTO notification_gateway.log (user_key, item_id) VALUES ('5', '%d'); NOTIFY notification_gateway", i+1)
+		before := computed()
+		prefetched += l.delivered(fmt.Sprint(i+1, " for 5")).prefetched
+		if n := computed() - before; n > 1 {
+			t.Errorf("%d rows were read for the one of a poll", n)
+		}
+	}
+	if prefetched == 0 {
+		t.Error("no row came with its poll")
 	}
 }

@@ -168,7 +168,7 @@ func (f *Feed) askFirst(ctx context.Context, conn *pgconn.PgConn, statement stri
 
 // askFull asks for the log and the rows in full.
 func (f *Feed) askFull(ctx context.Context, conn *pgconn.PgConn, args [][]byte) (found found, err error) {
-	statement, err := f.store.prefetch.prepared(ctx, conn, f.store.server.Load().idType)
+	statement, err := f.store.prefetch.prepared(ctx, conn, f.store.server.Load())
 	if err != nil {
 		return found, err
 	}
@@ -260,10 +260,12 @@ func (f *found) full(data, checked []byte) fullRow {
 	return row
 }
 
-// keyTypes are the SQL names of the types of feed.id and feed.user_key.
+// keyTypes are the SQL names of the types of feed.id and feed.user_key. That of
+// char(n) is bpchar: a cast to character keeps the first character alone.
 const keyTypes = `(SELECT CASE WHEN a.atttypid = 'bpchar'::regtype THEN 'bpchar' ELSE format_type(a.atttypid, NULL) END FROM pg_attribute a
     WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'id'),
-  (SELECT format_type(a.atttypid, NULL) FROM pg_attribute a WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key')`
+  (SELECT CASE WHEN a.atttypid = 'bpchar'::regtype THEN 'bpchar' ELSE format_type(a.atttypid, NULL) END FROM pg_attribute a
+    WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key')`
 
 // helloSQL asks which server this is, how the view feed is typed, and for the
 // highest transaction in the log.

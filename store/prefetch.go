@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 const (
@@ -24,15 +22,35 @@ const (
 
 // fullPollSQL is pollSQL with two columns more, from the view: the data unless it
 // is large, and whether Postgres has checked it. They are null where the view has
-// no such row for that user: others may share its ID. Sorted, all rows are made
-// before the first is sent, so that we are not woken for each few of them.
-func fullPollSQL(idType string) string {
-	return pollHead + `, '', false
+// no such row for that user: others may hold rows of the same ID. Sorted, all rows
+// are made before the first is sent, so that we are not woken for each few of them.
+func fullPollSQL(server *server) string {
+	return server.typed(pollHead + `, '', false
 UNION ALL SELECT l.*, f.data, f.checked
 FROM (` + pollRows + `) l (snapshot, inserted_at, xid, position, user_key, item_id, disconnect)
 LEFT JOIN LATERAL (SELECT CASE WHEN octet_length(data) <= ` + strconv.Itoa(prefetchSize) + ` THEN data END AS data, checked
-  FROM (SELECT data::text AS data, ` + view.CheckedColumn + " AS checked" +
-		feedRows("WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::"+idType+` AND user_key::text = l.user_key COLLATE "C"`) + " LIMIT 1) f OFFSET 0) f ON true\nORDER BY 3, 4" // xid, position
+  FROM (SELECT data::text AS data, pg_typeof(data) IN ('json'::regtype, 'jsonb'::regtype) AS checked
+    FROM (SELECT id, user_key, data FROM notification_gateway.feed
+      WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::ID_TYPE
+        AND user_key = ` + server.userKeyOf("l.user_key") + ` AND user_key::text = l.user_key COLLATE "C"
+      OFFSET 0) f LIMIT 1) f OFFSET 0) f ON true
+ORDER BY 3, 4`) // xid, position
+}
+
+// userKeyOf casts a text expression to the type of feed.user_key, or to one that
+// its index compares with. It is null for a text of another form: the log also
+// holds keys that no row of such a view has, and a cast that fails would fail the
+// poll.
+func (s *server) userKeyOf(text string) string {
+	form := map[string]string{"uuid": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}[s.keyType]
+	cast := s.keyType
+	if isInteger(s.keyType) {
+		form, cast = "^-?[0-9]{1,18}$", "bigint"
+	}
+	if form == "" {
+		return text + "::" + cast
+	}
+	return "(CASE WHEN " + text + " ~ '" + form + "' THEN " + text + " END)::" + cast
 }
 
 // prefetch brings full rows with the poll that finds them, which spares every
@@ -73,7 +91,7 @@ func (p *prefetch) reset() {
 func (p *prefetch) due() bool { return p.share >= prefetchShare && !time.Now().Before(p.rest) }
 
 // prepared is the statement of a poll that does.
-func (p *prefetch) prepared(ctx context.Context, conn *pgconn.PgConn, idType string) (*pgconn.StatementDescription, error) {
+func (p *prefetch) prepared(ctx context.Context, conn *pgconn.PgConn, server *server) (*pgconn.StatementDescription, error) {
 	if p.broken { // the view may have been made anew
 		if err := conn.Deallocate(ctx, prefetchName); err != nil {
 			return nil, err
@@ -82,7 +100,7 @@ func (p *prefetch) prepared(ctx context.Context, conn *pgconn.PgConn, idType str
 	}
 	if p.statement == nil {
 		var err error
-		if p.statement, err = conn.Prepare(ctx, prefetchName, fullPollSQL(idType), nil); err != nil {
+		if p.statement, err = conn.Prepare(ctx, prefetchName, fullPollSQL(server), nil); err != nil {
 			return nil, err
 		}
 	}
