@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -279,7 +280,7 @@ func TestMigrateUpgrades(t *testing.T) {
 	t.Parallel()
 	c := crmAt(t, storetest.CRM(t))
 	c.sql("DROP SCHEMA notification_gateway CASCADE")
-	first, err := sql.Migrations.ReadFile("migrations/0001_objects.sql")
+	first, err := os.ReadFile("schema/testdata/released/0001_objects.sql")
 	if err != nil {
 		t.Fatal(err)
 	}

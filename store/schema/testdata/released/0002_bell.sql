@@ -1,0 +1,134 @@
+-- The bell costs a writer nothing to speak of while no gateway sleeps: one
+-- sequence says so, where each writer took eight locks before.
+
+SET LOCAL ROLE notification_gateway_owner;
+
+-- 1 while a gateway may be asleep, else 0. A sequence, because what one session
+-- sets in it the others see at once, and not when it commits. It begins at 1:
+-- gateways may be asleep that did so before there was a sequence.
+CREATE SEQUENCE notification_gateway.bell MINVALUE 0;
+SELECT setval('notification_gateway.bell', 1);
+
+-- The trigger function: a log row for each notification, and a ring of the
+-- bell when somebody sleeps. Arguments: recipient column, ID column, and their
+-- attribute numbers, which find the columns again when the CRM renamed them; a
+-- fifth one says that the columns have the usual names.
+--
+-- The bell. A gateway that sleeps holds one of eight advisory locks
+-- exclusively. Whoever gets all eight shared, and keeps them to the end of its
+-- transaction, knows that nobody sleeps, and that nobody can fall asleep before
+-- its rows are visible. Otherwise it notifies, once for each transaction
+-- (Postgres folds equal notifications into one); a commit that notifies waits
+-- for every other such commit, which is why it is not done always.
+--
+-- The eight locks cost as much as the log row does, so they are looked at only
+-- while the sequence says 1. A transaction that has read 0 holds nothing: it is
+-- for the gateway that lies down after that to wait for its end. It can, because
+-- by then the log row has given the transaction an ID, by which snapshots know
+-- it: the row must be inserted before the sequence is read.
+--
+-- search_path is not set, because that costs each row more than the rest of
+-- the call; so every name and operator below says its schema.
+CREATE OR REPLACE FUNCTION notification_gateway.capture() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+  usual pg_catalog.bool;
+  user_key pg_catalog.text;
+  item_id pg_catalog.text;
+  r pg_catalog.jsonb;
+  value pg_catalog.text;
+  attribute pg_catalog.record;
+BEGIN
+  IF TG_NARGS OPERATOR(pg_catalog.=) 5 THEN
+    BEGIN
+      usual := NEW.user_id IS NOT NULL AND NEW.id IS NOT NULL;
+    EXCEPTION WHEN OTHERS THEN -- renamed or retyped since this session began
+      usual := false;
+    END;
+  END IF;
+  IF usual THEN -- without the cost of the row as JSON
+    INSERT INTO notification_gateway.log (user_key, item_id) VALUES (NEW.user_id, NEW.id);
+  ELSE
+    BEGIN
+      r := pg_catalog.to_jsonb(NEW);
+      user_key := r OPERATOR(pg_catalog.->>) TG_ARGV[0];
+      item_id := r OPERATOR(pg_catalog.->>) TG_ARGV[1];
+    EXCEPTION WHEN OTHERS THEN -- some other column holds json that is no jsonb, such as \u0000
+      r := NULL;
+    END;
+    IF user_key IS NULL OR item_id IS NULL OR pg_catalog.right(user_key, 1) OPERATOR(pg_catalog.=) ' ' OR pg_catalog.right(item_id, 1) OPERATOR(pg_catalog.=) ' ' THEN
+      FOR attribute IN SELECT a.attnum, a.attname, a.atttypid FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid OPERATOR(pg_catalog.=) coalesce(pg_catalog.pg_partition_root(TG_RELID), TG_RELID)
+          AND a.attnum OPERATOR(pg_catalog.=) ANY (ARRAY[TG_ARGV[2], TG_ARGV[3]]::pg_catalog.int2[])
+      LOOP
+        EXECUTE pg_catalog.format('SELECT ($1).%I::pg_catalog.text', attribute.attname) INTO value USING NEW; -- char(n) without its padding
+        IF attribute.attnum OPERATOR(pg_catalog.=) TG_ARGV[2]::pg_catalog.int2 THEN user_key := value; END IF;
+        IF attribute.attnum OPERATOR(pg_catalog.=) TG_ARGV[3]::pg_catalog.int2 THEN item_id := value; END IF;
+      END LOOP;
+    END IF;
+    INSERT INTO notification_gateway.log (user_key, item_id) VALUES (coalesce(user_key, ''), coalesce(item_id, ''));
+  END IF;
+  IF pg_catalog.pg_sequence_last_value('notification_gateway.bell') OPERATOR(pg_catalog.=) 0
+    AND pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.<>) 'off'
+  THEN
+    RETURN NULL; -- the usual end: one expression, because each costs
+  END IF;
+  -- What was delivered must not be erased by a crash.
+  IF pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN
+    PERFORM pg_catalog.set_config('synchronous_commit', 'local', true);
+  END IF;
+  -- PREPARE TRANSACTION refuses a transaction that has notified: such a
+  -- transaction sets this to off, and the gateway's next poll finds its rows.
+  IF NOT (CASE WHEN coalesce(pg_catalog.current_setting('notification_gateway.doorbell', true), '') OPERATOR(pg_catalog.=) 'off' THEN true
+    ELSE pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 1) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 2)
+      AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 3) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 4)
+      AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 5) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 6)
+      AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 7) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 8)
+    END)
+  THEN
+    PERFORM pg_catalog.pg_notify('notification_gateway', '');
+  END IF;
+  RETURN NULL;
+END $$;
+
+-- The gateway's side of the bell. mind() makes writers look at the locks; sleep()
+-- does as well and takes one of the eight, if it can, and says which; wake()
+-- gives it up, and spares writers the locks when nobody else holds one. Whoever
+-- has slept must poll once after sleep(), and again as long as a transaction
+-- runs that ran at that poll; else it may wait to be rung.
+--
+-- Lock 102 keeps one from lying down while another says that all are awake.
+-- Nobody waits for it, because any role may take it: without it a gateway stays
+-- awake, and the sequence at 1.
+CREATE FUNCTION notification_gateway.mind() RETURNS boolean LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(1734440037, 102) THEN RETURN false; END IF;
+  PERFORM setval('notification_gateway.bell', 1);
+  RETURN true;
+END $$;
+
+CREATE OR REPLACE FUNCTION notification_gateway.sleep() RETURNS integer LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NOT notification_gateway.mind() THEN RETURN NULL; END IF;
+  FOR slot IN 1..8 LOOP
+    IF pg_try_advisory_lock(1734440037, slot) THEN RETURN slot; END IF;
+  END LOOP;
+  RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION notification_gateway.wake(slot integer) RETURNS boolean LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF slot > 0 THEN PERFORM pg_advisory_unlock(1734440037, slot); END IF;
+  IF pg_try_advisory_xact_lock(1734440037, 102) AND NOT EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1734440037 AND objid BETWEEN 1 AND 8 AND mode = 'ExclusiveLock'
+      AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+  THEN
+    PERFORM setval('notification_gateway.bell', 0);
+  END IF;
+  RETURN true;
+END $$;
+
+REVOKE ALL ON FUNCTION notification_gateway.mind() FROM PUBLIC;
+RESET ROLE;
