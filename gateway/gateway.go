@@ -49,6 +49,10 @@ type Config struct {
 	TrustedProxies    []netip.Prefix // whose X-Forwarded-For counts; none by default
 	ConnectsPerMinute int            // for one address; zero is no limit
 	Logger            *slog.Logger
+
+	// Files are served below PathPrefix by their names; nil serves none. They
+	// are the browser module, which the gateway gives to pages.
+	Files map[string][]byte
 }
 
 // reconnectionTime is what clients are told to wait before they reconnect; the
@@ -70,6 +74,7 @@ type Gateway struct {
 	limiter  *limiter
 	lot      *lot // nil where connections cannot be parked
 	shakes   *handshakes
+	files    map[string]*staticFile // by path
 }
 
 // New makes a gateway. It panics, as the registerer does, when its metrics are
@@ -79,7 +84,7 @@ func New(config Config, source Source, verifier Verifier, registerer prometheus.
 	g := &Gateway{
 		config: config, source: source, verifier: verifier, metrics: m,
 		hub: newHub(config, source, m), limiter: newLimiter(config.ConnectsPerMinute, config.TrustedProxies),
-		shakes: newHandshakes(),
+		shakes: newHandshakes(), files: makeFiles(config.Files, config.PathPrefix),
 	}
 	var err error
 	if g.lot, err = newLot(config.StreamBuffer, config.Logger, m.written, g.shakes.release); err != nil {

@@ -18,6 +18,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	guard(w, r)
 	var allow string
 	var handle func(http.ResponseWriter, *http.Request)
+	var file *staticFile
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	if !oneSpelling(r) {
 		path = ""
@@ -30,6 +31,11 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		allow = "POST, DELETE, OPTIONS"
 		handle = g.serveSession
 	default:
+		if file = g.files[r.URL.Path]; file != nil && path != "" {
+			allow = "GET, HEAD, OPTIONS"
+			handle = file.serve
+			break
+		}
 		g.answer(w, r, &httpError{status: http.StatusNotFound, code: "not_found", sentence: "There is nothing here."})
 		return
 	}
@@ -43,9 +49,11 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", allow)
 		g.answer(w, r, &httpError{status: http.StatusMethodNotAllowed, code: "method_not_allowed", sentence: "Use one of " + allow + "."})
 	default:
-		if wait, ok := g.limiter.allow(r, time.Now()); !ok {
-			g.answer(w, r, errTooMany(wait))
-			return
+		if file == nil { // a file asks for no right: nothing can be guessed by many attempts
+			if wait, ok := g.limiter.allow(r, time.Now()); !ok {
+				g.answer(w, r, errTooMany(wait))
+				return
+			}
 		}
 		handle(w, r)
 	}

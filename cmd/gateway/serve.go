@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
+	"github.com/seed-64e334f9/notification-gateway/deploy/web"
 	"github.com/seed-64e334f9/notification-gateway/gateway"
 	"github.com/seed-64e334f9/notification-gateway/store"
 )
@@ -108,6 +109,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit,
 		Drain: c.Drain - notice(c.Drain), AllowedOrigins: c.AllowedOrigins, CookieName: c.Cookie, CookieInsecure: c.CookieInsecure,
 		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger,
+		Files: web.Files(),
 	}, source{st, directory}, verifier, registry)
 	public := &http.Server{
 		Handler: gw.Handler(), ReadHeaderTimeout: headerDeadline, IdleTimeout: idleDeadline,
