@@ -16,8 +16,9 @@ import (
 
 // Identity is whom a verified token names.
 type Identity struct {
-	Subject string    // the user claim, an integer in decimal
-	Expires time.Time // exp; zero when the token has none
+	Subject   string    // the user claim, an integer in decimal
+	Expires   time.Time // exp; zero when the token has none
+	GoodUntil time.Time // exp with the leeway: from this moment on the token is refused; zero never
 }
 
 // parseObject reads one JSON object without losing digits. Two members of one
@@ -63,7 +64,7 @@ type validity struct {
 
 // check judges the times of a token (RFC 7519 sections 4.1.4 and 4.1.5).
 func (v validity) check(now time.Time, leeway time.Duration) error {
-	if e := v.identity.Expires; !e.IsZero() && !now.Before(e.Add(leeway)) {
+	if end := v.identity.GoodUntil; !end.IsZero() && !now.Before(end) {
 		return refused(reasonExpired)
 	}
 	if !v.notBefore.IsZero() && now.Add(leeway).Before(v.notBefore) {
@@ -90,6 +91,9 @@ func (c Config) readClaims(payload []byte) (validity, error) {
 		return validity{}, refused(reasonNoExpiry)
 	}
 	v.identity.Expires, v.notBefore = times[0], times[1]
+	if !times[0].IsZero() {
+		v.identity.GoodUntil = times[0].Add(c.Leeway)
+	}
 	if times[2].After(v.notBefore) {
 		v.notBefore = times[2] // issued in the future: not yet valid either
 	}

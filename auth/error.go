@@ -11,8 +11,9 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Code + ": " + e.Reason }
 
-// ErrUnavailable is returned when a token needs the key set and it could never
-// be read; the caller answers 503.
+// ErrUnavailable is returned when a token needs keys that could not be read: the
+// key set never was, or the token's key is not in it and the last fetch failed.
+// Whether the token is good is unknown then, so the caller answers 503, not 401.
 var ErrUnavailable = errors.New("the key set is not available")
 
 func refused(reason string) *Error { return &Error{Code: "invalid_token", Reason: reason} }

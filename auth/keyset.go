@@ -2,58 +2,72 @@ package auth
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/lestrrat-go/jwx/v2/jwa"
-	"github.com/lestrrat-go/jwx/v2/jwk"
 )
 
 const (
 	fetchDeadline   = 5 * time.Second
-	refreshInterval = 5 * time.Minute  // in the background
-	refreshAtMost   = 10 * time.Second // for key IDs that are not known
-)
+	refreshInterval = time.Minute      // how long a key that left the set still counts, at most
+	retryInterval   = 10 * time.Second // after a refresh that failed
 
-// key is a public key and the algorithms that it may verify.
-type key struct {
-	id         string
-	algorithms []jwa.SignatureAlgorithm
-	public     any
-}
+	// A token may make the set be read again, because its key may be a new one.
+	// Anybody can write such a token, so the key server is spared: for unknown
+	// key IDs three refreshes at once and then one in ten seconds, for bad
+	// signatures one in ten seconds. They are counted apart, so that bad
+	// signatures cannot use up what a new key ID needs.
+	demandInterval  = 10 * time.Second
+	unknownKeyBurst = 3
+	badSignBurst    = 1
+)
 
 // keySet is a JWK Set (RFC 7517 section 5) at a URL. Once read, its keys stay
 // good while the server is down.
 type keySet struct {
 	client  *http.Client
-	changed func()                // called when other keys were read
-	keys    atomic.Pointer[[]key] // nil until read once
+	changed func()                // called after other keys were read
+	keys    atomic.Pointer[[]key] // nil until read once; another pointer means other keys
 	state   atomic.Pointer[keySetState]
 	url     atomic.Pointer[string]
-	moved   chan struct{} // capacity 1: one pending wake of Run is enough, it reads the last URL
+	due     chan struct{} // capacity 1: one pending wake of Run is enough, it reads the last URL
 
-	mu    sync.Mutex // held over a fetch: those who need one wait for the same
-	tried time.Time  // guarded by mu
+	mu         sync.Mutex // held over a fetch: requests that need one wait for the same
+	began      time.Time  // when the last fetch did; guarded by mu
+	unknownKey allowance  // guarded by mu
+	badSign    allowance  // guarded by mu
 }
 
 // keySetState is how the refreshes went.
 type keySetState struct {
 	succeeded time.Time // the last time; zero never
 	failures  uint64    // in all
+	leftOut   int       // keys of the set that cannot be used
 	err       error     // the last refresh's; nil when it succeeded
 }
 
+// allowance permits some acts at once and then one in an interval (the generic
+// cell rate algorithm, ITU-T I.371). Its zero value has permitted none yet.
+type allowance struct{ next time.Time }
+
+func (a *allowance) take(now time.Time, burst int, interval time.Duration) bool {
+	if a.next.After(now.Add(time.Duration(burst-1) * interval)) {
+		return false
+	}
+	if a.next.Before(now) {
+		a.next = now
+	}
+	a.next = a.next.Add(interval)
+	return true
+}
+
 func newKeySet(url string, changed func()) *keySet {
-	s := &keySet{changed: changed, moved: make(chan struct{}, 1), client: &http.Client{
+	s := &keySet{changed: changed, due: make(chan struct{}, 1), client: &http.Client{
 		Timeout: fetchDeadline,
 		CheckRedirect: func(r *http.Request, via []*http.Request) error {
 			if r.URL.Host != via[0].URL.Host || r.URL.Scheme != via[0].URL.Scheme {
@@ -70,41 +84,63 @@ func newKeySet(url string, changed func()) *keySet {
 	return s
 }
 
-// move has the set read from another URL, soon.
-func (s *keySet) move(url string) {
-	s.url.Store(&url)
+// refreshSoon makes Run read the set now.
+func (s *keySet) refreshSoon() {
 	select {
-	case s.moved <- struct{}{}:
+	case s.due <- struct{}{}:
 	default: // a wake is pending already
 	}
 }
 
-// refresh reads the key set, unless somebody did in the last atMost.
-func (s *keySet) refresh(ctx context.Context, atMost time.Duration) error {
+// refresh reads the key set now.
+func (s *keySet) refresh(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.tried.IsZero() && time.Since(s.tried) < atMost {
-		return nil
+	return s.refreshLocked(ctx)
+}
+
+// refreshFor reads the key set because of a token, if the allowance permits it.
+// It returns an error that wraps ErrUnavailable when the last fetch, this one or
+// an earlier one, failed: whether the token is good could not be found out.
+func (s *keySet) refreshFor(ctx context.Context, a *allowance, burst int) error {
+	asked := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// A fetch that began while this token waited has what this one would bring.
+	if !s.began.After(asked) && a.take(time.Now(), burst, demandInterval) {
+		s.refreshLocked(ctx) //nolint:errcheck // it is in the state
 	}
-	s.tried = time.Now()
-	keys, err := s.fetch(ctx)
+	if err := s.state.Load().err; err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if s.keys.Load() == nil {
+		return ErrUnavailable
+	}
+	return nil
+}
+
+func (s *keySet) refreshLocked(ctx context.Context) error {
+	s.began = time.Now()
+	keys, leftOut, err := s.fetch(ctx)
 	state := *s.state.Load()
 	if err != nil {
 		state.failures, state.err = state.failures+1, fmt.Errorf("read the key set: %w", err)
 		s.state.Store(&state)
 		return state.err
 	}
-	s.keys.Store(&keys)
-	state.succeeded, state.err = time.Now(), nil
+	if known := s.keys.Load(); known == nil || !reflect.DeepEqual(*known, keys) {
+		s.keys.Store(&keys)
+		s.changed()
+	}
+	state.succeeded, state.leftOut, state.err = time.Now(), leftOut, nil
 	s.state.Store(&state)
-	s.changed()
 	return nil
 }
 
-func (s *keySet) fetch(ctx context.Context) ([]key, error) {
+func (s *keySet) fetch(ctx context.Context) (keys []key, leftOut int, err error) {
 	r, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, *s.url.Load(), nil) // others wait for it too
 	if err != nil {
-		return nil, errors.New("the URL is not valid")
+		return nil, 0, errors.New("the URL is not valid")
 	}
 	r.Header.Set("Accept", "application/jwk-set+json, application/json")
 	resp, err := s.client.Do(r)
@@ -113,100 +149,18 @@ func (s *keySet) fetch(ctx context.Context) ([]key, error) {
 		if errors.As(err, &cause) && cause.Unwrap() != nil {
 			err = cause.Unwrap() // without the URL, which may hold a credential
 		}
-		return nil, err
+		return nil, 0, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server answered %d", resp.StatusCode)
+		return nil, 0, fmt.Errorf("the server answered %d", resp.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySetBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the body: %w", err)
+		return nil, 0, fmt.Errorf("read the body: %w", err)
 	}
 	if len(body) > maxKeySetBytes {
-		return nil, fmt.Errorf("the body has more than %d bytes", maxKeySetBytes)
+		return nil, 0, fmt.Errorf("the body has more than %d bytes", maxKeySetBytes)
 	}
-	set, err := jwk.Parse(body)
-	if err != nil {
-		return nil, errors.New("the body is no JWK Set")
-	}
-	var keys []key
-	for i := range set.Len() {
-		k, _ := set.Key(i)
-		if usable, ok := publicKey(k); ok {
-			keys = append(keys, usable)
-		}
-	}
-	if len(keys) == 0 {
-		return nil, errors.New("the JWK Set has no usable signature key")
-	}
-	return keys, nil
-}
-
-// publicKey takes over an asymmetric signature key; everything else, above
-// all a symmetric key that would admit HMAC, is left out.
-func publicKey(k jwk.Key) (key, bool) {
-	if use := k.KeyUsage(); use != "" && use != "sig" {
-		return key{}, false
-	}
-	public, err := k.PublicKey()
-	if err != nil {
-		return key{}, false
-	}
-	out := key{id: k.KeyID()}
-	if err := public.Raw(&out.public); err != nil {
-		return key{}, false
-	}
-	switch p := out.public.(type) {
-	case *rsa.PublicKey:
-		if p.N.BitLen() < minRSABits {
-			return key{}, false
-		}
-		out.algorithms = []jwa.SignatureAlgorithm{jwa.RS256, jwa.RS384, jwa.RS512, jwa.PS256, jwa.PS384, jwa.PS512}
-	case *ecdsa.PublicKey:
-		curve := map[int]jwa.SignatureAlgorithm{256: jwa.ES256, 384: jwa.ES384, 521: jwa.ES512}
-		alg, ok := curve[p.Curve.Params().BitSize]
-		if !ok {
-			return key{}, false
-		}
-		out.algorithms = []jwa.SignatureAlgorithm{alg}
-	case ed25519.PublicKey:
-		out.algorithms = []jwa.SignatureAlgorithm{jwa.EdDSA}
-	default:
-		return key{}, false
-	}
-	if alg := k.Algorithm().String(); alg != "" {
-		if !slices.Contains(out.algorithms, jwa.SignatureAlgorithm(alg)) {
-			return key{}, false
-		}
-		out.algorithms = []jwa.SignatureAlgorithm{jwa.SignatureAlgorithm(alg)}
-	}
-	return out, true
-}
-
-// candidates returns the keys that may have signed a token; a key ID that is
-// not known makes the set be read again.
-func (s *keySet) candidates(ctx context.Context, alg jwa.SignatureAlgorithm, id string) ([]key, error) {
-	find := func() []key {
-		var out []key
-		if known := s.keys.Load(); known != nil {
-			for _, k := range *known {
-				if slices.Contains(k.algorithms, alg) && (id == "" || k.id == id) {
-					out = append(out, k)
-				}
-			}
-		}
-		return out
-	}
-	if out := find(); len(out) > 0 {
-		return out, nil
-	}
-	err := s.refresh(ctx, refreshAtMost)
-	if s.keys.Load() == nil {
-		return nil, errors.Join(ErrUnavailable, err)
-	}
-	if out := find(); len(out) > 0 {
-		return out, nil
-	}
-	return nil, refused(reasonKey)
+	return parseKeySet(body)
 }

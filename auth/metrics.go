@@ -10,6 +10,7 @@ import (
 // Verifier without one.
 type KeySetState struct {
 	Keys      int       // usable ones that are known
+	LeftOut   int       // keys of the set that cannot be used: of an unknown kind, not for signatures, too short
 	Succeeded time.Time // the last refresh that did; zero none
 	Failures  uint64    // refreshes that did not, in all
 	Err       error     // the last refresh's; nil when it succeeded
@@ -22,7 +23,7 @@ func (v *Verifier) KeySetState() KeySetState {
 		return KeySetState{}
 	}
 	state := v.keys.state.Load()
-	out := KeySetState{Succeeded: state.succeeded, Failures: state.failures, Err: state.err}
+	out := KeySetState{Succeeded: state.succeeded, Failures: state.failures, LeftOut: state.leftOut, Err: state.err}
 	if keys := v.keys.keys.Load(); keys != nil {
 		out.Keys = len(*keys)
 	}

@@ -1,6 +1,9 @@
 package auth
 
-import "errors"
+import (
+	"bytes"
+	"errors"
+)
 
 // SetSecrets replaces the shared secrets. A token that only a removed secret had
 // signed is refused from now on, also if it was remembered. Secrets that cannot
@@ -11,6 +14,13 @@ func (v *Verifier) SetSecrets(secrets [][]byte) error {
 	}
 	if err := checkSecrets(secrets); err != nil {
 		return err
+	}
+	for _, secret := range secrets {
+		for _, known := range *v.secrets.Load() {
+			if len(secret) < len(known) && bytes.HasPrefix(known, secret) {
+				return errors.New("a secret is the beginning of one in use, as in a file that is half written")
+			}
+		}
 	}
 	v.secrets.Store(&secrets)
 	v.cache.flush() // after the secrets: what was verified by the old ones has the old epoch too
@@ -24,6 +34,7 @@ func (v *Verifier) SetKeySetURL(url string) error {
 	if v.keys == nil || url == "" {
 		return errors.New("a key set cannot come or go while the process runs")
 	}
-	v.keys.move(url)
+	v.keys.url.Store(&url)
+	v.keys.refreshSoon()
 	return nil
 }

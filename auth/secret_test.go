@@ -118,7 +118,7 @@ func TestSecretsAreSecrets(t *testing.T) {
 		}
 	}
 	random := make([]byte, 32)
-	for range 20_000 {
+	for range 1000 {
 		if _, err := rand.Read(random); err != nil {
 			t.Fatal(err)
 		}

@@ -2,15 +2,10 @@ package auth
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/lestrrat-go/jwx/v2/jwa"
-	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
 // Config is what a Verifier needs: at least a secret or a key set.
@@ -74,77 +69,19 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 	return known.identity, nil
 }
 
-// verifySignature returns the payload of a token that one of our keys signed.
-func (v *Verifier) verifySignature(ctx context.Context, token string) ([]byte, error) {
-	// One token has one spelling: the decoder below skips line ends, and is
-	// strict about nothing but the last bits.
-	if err := checkSpelling(token); err != nil {
-		return nil, err
-	}
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return nil, refused(reasonMalformed)
-	}
-	var decoded [3][]byte
-	for i, part := range parts {
-		var err error
-		if decoded[i], err = base64.RawURLEncoding.Strict().DecodeString(part); err != nil {
-			return nil, refused(reasonMalformed)
-		}
-	}
-	header, err := parseObject(decoded[0])
-	if err != nil {
-		return nil, refused(reasonMalformed)
-	}
-	if _, critical := header["crit"]; critical {
-		return nil, refused(reasonMalformed) // RFC 7515 section 4.1.11: we understand no extension
-	}
-	name, _ := header["alg"].(string)
-	id, isText := header["kid"].(string)
-	if _, present := header["kid"]; present && !isText {
-		return nil, refused(reasonMalformed)
-	}
-	alg := jwa.SignatureAlgorithm(name)
-	keys, err := v.candidates(ctx, alg, id)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range keys {
-		if payload, err := jws.Verify([]byte(token), jws.WithKey(alg, k.public)); err == nil {
-			return payload, nil
-		}
-	}
-	return nil, refused(reasonSignature)
-}
-
-// candidates returns the keys that may verify alg. Secrets have no key ID.
-func (v *Verifier) candidates(ctx context.Context, alg jwa.SignatureAlgorithm, id string) ([]key, error) {
-	switch alg {
-	case jwa.HS256, jwa.HS384, jwa.HS512:
-		secrets := *v.secrets.Load()
-		if len(secrets) == 0 {
-			return nil, refused(reasonAlgorithm)
-		}
-		keys := make([]key, len(secrets))
-		for i, secret := range secrets {
-			keys[i] = key{public: secret}
-		}
-		return keys, nil
-	case jwa.RS256, jwa.RS384, jwa.RS512, jwa.PS256, jwa.PS384, jwa.PS512, jwa.ES256, jwa.ES384, jwa.ES512, jwa.EdDSA:
-		if v.keys == nil {
-			return nil, refused(reasonAlgorithm)
-		}
-		return v.keys.candidates(ctx, alg, id)
-	}
-	return nil, refused(reasonAlgorithm)
-}
-
 // Refresh reads the key set now; without one it does nothing.
 func (v *Verifier) Refresh(ctx context.Context) error {
 	if v.keys == nil {
 		return nil
 	}
-	return v.keys.refresh(ctx, 0)
+	return v.keys.refresh(ctx)
+}
+
+// RefreshSoon makes Run read the key set now; without one it does nothing.
+func (v *Verifier) RefreshSoon() {
+	if v.keys != nil {
+		v.keys.refreshSoon()
+	}
 }
 
 // KeysReady returns nil when every configured kind of key is at hand.
@@ -162,11 +99,11 @@ func (v *Verifier) Run(ctx context.Context) error {
 		pause := refreshInterval
 		if err := v.Refresh(ctx); err != nil && ctx.Err() == nil {
 			v.config.Logger.Warn("key set not refreshed", "err", err)
-			pause = refreshAtMost
+			pause = retryInterval
 		}
 		select {
 		case <-time.After(pause):
-		case <-v.keys.moved:
+		case <-v.keys.due:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

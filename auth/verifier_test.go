@@ -39,6 +39,7 @@ type keyServer struct {
 	*httptest.Server
 	body  atomic.Pointer[string]
 	asked atomic.Int32
+	fails atomic.Bool
 }
 
 func newKeyServer(t testing.TB, keys ...jwk.Key) *keyServer {
@@ -46,6 +47,10 @@ func newKeyServer(t testing.TB, keys ...jwk.Key) *keyServer {
 	s.set(t, keys...)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		s.asked.Add(1)
+		if s.fails.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
 		w.Write([]byte(*s.body.Load()))
 	}))
 	t.Cleanup(s.Close)
@@ -323,8 +328,8 @@ func TestKeySetRotation(t *testing.T) {
 			t.Fatal("an unknown key was accepted")
 		}
 	}
-	if n := server.asked.Load(); n != 1 {
-		t.Errorf("the key server was asked %d times, want once in the interval", n)
+	if n := server.asked.Load(); n != unknownKeyBurst {
+		t.Errorf("the key server was asked %d times, want %d at once and then one in the interval", n, unknownKeyBurst)
 	}
 	server.set(t, public(t, two, "two"))
 	if err := v.Refresh(t.Context()); err != nil {

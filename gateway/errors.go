@@ -65,8 +65,12 @@ func errToken(err error) *httpError {
 		}
 	case errors.As(err, &refused):
 		description := "The token was refused: " + strings.ReplaceAll(refused.Reason, "_", " ") + "."
+		code := refused.Code
+		if refused.Reason == "expired" {
+			code = endExpired // the word of the error event: the client needs a new token, nothing else
+		}
 		return &httpError{
-			status: http.StatusUnauthorized, code: refused.Code, sentence: description,
+			status: http.StatusUnauthorized, code: code, sentence: description,
 			challenge: `Bearer realm="notifications", error="invalid_token", error_description="` + description + `"`, reason: refused.Reason,
 		}
 	case errors.Is(err, auth.ErrUnavailable):

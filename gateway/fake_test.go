@@ -160,7 +160,7 @@ func (f *fakeSource) Recipient(_ context.Context, subject string) (store.Recipie
 }
 
 // fakeVerifier takes a token for its subject.
-type fakeVerifier struct{ expires time.Time }
+type fakeVerifier struct{ expires, goodUntil time.Time }
 
 func (v fakeVerifier) Verify(_ context.Context, token string) (auth.Identity, error) {
 	switch token {
@@ -169,7 +169,7 @@ func (v fakeVerifier) Verify(_ context.Context, token string) (auth.Identity, er
 	case "keyless":
 		return auth.Identity{}, auth.ErrUnavailable
 	}
-	return auth.Identity{Subject: token, Expires: v.expires}, nil
+	return auth.Identity{Subject: token, Expires: v.expires, GoodUntil: v.goodUntil}, nil
 }
 
 // rig is a gateway on a real HTTP server.

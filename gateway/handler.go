@@ -201,8 +201,8 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s := &stream{recipient: recipient, types: query.types, out: g.transport(r)}
-	if !identity.Expires.IsZero() {
-		s.expires = identity.Expires.Unix()
+	if end := identity.GoodUntil; !end.IsZero() {
+		s.expires = end.Add(time.Second - 1).Unix() // rounded up: not before the token would be refused
 	}
 	unread := query.unread && from.IsZero() && reset == ""
 	at, refused := g.hub.register(s, from.IsZero() && !unread, func(at store.Cursor) []*event {

@@ -57,7 +57,7 @@ func TestRefusals(t *testing.T) {
 		{"other scheme", "GET", stream, map[string]string{"Authorization": "Basic eA=="}, 401, "missing_token"},
 		{"empty bearer", "GET", stream, bearer(""), 401, "invalid_token"},
 		{"bad header, good query", "GET", stream + "?token=5", bearer("a b"), 401, "invalid_token"},
-		{"expired", "GET", stream, bearer("expired"), 401, "invalid_token"},
+		{"expired", "GET", stream, bearer("expired"), 401, "token_expired"},
 		{"expired HEAD", "HEAD", stream, bearer("expired"), 401, ""},
 		{"two tokens", "GET", stream + "?token=5&token=7", nil, 401, "invalid_token"},
 		{"nobody", "GET", stream, bearer("nobody"), 403, "no_recipient"},

@@ -9,7 +9,7 @@ type stream struct {
 	recipient store.Recipient
 	groups    []string        // further keys that it stands under, without doubles and without its recipient's; nil mostly
 	types     map[string]bool // notification types that its client wants; nil is all
-	expires   int64           // when its token does, in Unix seconds; zero never
+	expires   int64           // the Unix second from which its token is refused; zero never
 	out       transport
 
 	// guarded by hub.mu

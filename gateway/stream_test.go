@@ -400,7 +400,8 @@ func TestSlowConsumer(t *testing.T) {
 // The ends of a stream: each with its word, and then the end.
 func TestEndings(t *testing.T) {
 	expires := time.Now().Add(time.Hour)
-	bothWays(t, func(c *Config, v *fakeVerifier) { c.MaxStreamsPerUser, v.expires = 2, expires }, func(r *rig) {
+	refused := expires.Add(30*time.Second + time.Millisecond) // with the leeway: until then a client would be let in again
+	bothWays(t, func(c *Config, v *fakeVerifier) { c.MaxStreamsPerUser, v.expires, v.goodUntil = 2, expires, refused }, func(r *rig) {
 		t := r.T
 		oldest := r.open("5", "")
 		oldest.expect("connected", "")
@@ -410,7 +411,7 @@ func TestEndings(t *testing.T) {
 		third.expect("connected", "")
 		oldest.expect("error", `"code":"replaced"`)
 		oldest.expect("end", "")
-		r.hub.tick(expires.Add(-2 * time.Second))
+		r.hub.tick(refused.Truncate(time.Second))
 		r.deliver(store.Batch{Entries: []store.Entry{{UserKey: "7", Disconnect: "x"}}, Cursor: r.source.cursor(1)})
 		if r.Streams() != 2 {
 			t.Fatalf("%d streams are left, want 2", r.Streams())
@@ -426,7 +427,7 @@ func TestEndings(t *testing.T) {
 		}
 		last := r.open("5", "")
 		last.expect("connected", "")
-		r.hub.tick(expires.Add(time.Second))
+		r.hub.tick(refused.Add(time.Second))
 		last.expect("error", `"code":"token_expired"`)
 		last.expect("end", "")
 		if r.Streams() != 0 || len(r.hub.expiring) != 0 || len(r.hub.streams.recipients) != 0 {

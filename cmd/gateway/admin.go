@@ -39,11 +39,10 @@ func onLoopback(a net.Addr) bool {
 	return ok && t.IP.IsLoopback()
 }
 
-// readyz answers 200 only while new streams can be served: the feed is
-// connected, the keys are known, recipients can be looked up where they are,
-// and no drain has begun. It says why not, and warns of what works less well
-// than it should.
-func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
+// unready returns why new streams cannot be served, by part; it is empty when
+// they can: the feed is connected, the keys are known, recipients can be looked
+// up where they are, and no drain has begun.
+func (s *service) unready() map[string]string {
 	reasons := map[string]string{}
 	select {
 	case <-s.draining:
@@ -59,6 +58,13 @@ func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	if err := s.verifier.KeysReady(); err != nil {
 		reasons["keys"] = err.Error()
 	}
+	return reasons
+}
+
+// readyz answers 200 only while new streams can be served. It says why not, and
+// warns of what works less well than it should.
+func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
+	reasons := s.unready()
 	warnings := map[string]string{}
 	if err := s.feed.PollOnly(); err != nil {
 		warnings["feed"] = err.Error()

@@ -12,8 +12,8 @@ const (
 )
 
 // notice is how long streams are still taken, and none is ended, after
-// readiness has gone. Whoever routes to this replica looks away only after a
-// look or two, and a browser that is answered 503 in between never comes back
+// readiness has gone. A load balancer stops sending requests here only after one
+// or two probes, and an EventSource that gets 503 meanwhile never connects again
 // (WHATWG HTML, section 9.2.3: any status but 200 fails the connection).
 func notice(drain time.Duration) time.Duration { return min(drain/noticeShare, noticeMax) }
 
@@ -23,6 +23,13 @@ func (s *service) drain(ctx context.Context) time.Time {
 	end := time.Now().Add(s.config.Drain)
 	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
+	if reasons := s.unready(); len(reasons) > 0 && s.gateway.Streams() == 0 {
+		// Nobody is served and nobody is sent here: there is nothing to wait for.
+		s.logger.Info("stopping before it is ready", "reasons", reasons)
+		close(s.draining)
+		s.gateway.Drain(ctx)
+		return time.Now().Add(lastWrites)
+	}
 	s.logger.Info("draining", "streams", s.gateway.Streams(), "within", s.config.Drain.String())
 	close(s.draining)
 	seen := time.NewTimer(notice(s.config.Drain))

@@ -63,14 +63,41 @@ type instance struct {
 type logBuffer struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
+	wrote chan struct{}  // closed by the next Write; nil when nobody waits; guarded by mu
 	found chan [2]string // capacity 1: sent once
 	addrs [2]string
+}
+
+// await waits until the log holds a text.
+func (l *logBuffer) await(t testing.TB, text string) {
+	t.Helper()
+	for deadline := time.After(30 * time.Second); ; {
+		l.mu.Lock()
+		found := strings.Contains(l.text.String(), text)
+		if l.wrote == nil {
+			l.wrote = make(chan struct{})
+		}
+		wrote := l.wrote
+		l.mu.Unlock()
+		if found {
+			return
+		}
+		select {
+		case <-wrote:
+		case <-deadline:
+			t.Fatalf("the log never says %q: %s", text, l)
+		}
+	}
 }
 
 func (l *logBuffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text.Write(b)
+	if l.wrote != nil {
+		close(l.wrote)
+		l.wrote = nil
+	}
 	for text := range bytes.Lines(b) { // a process's pipe may bring several
 		var line struct{ Msg, Addr string }
 		if json.Unmarshal(text, &line) != nil {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +58,8 @@ func TestSecretFileIsReadAgain(t *testing.T) {
 		}
 		log := &logBuffer{}
 		r := &reloader{logger: slog.New(slog.NewTextHandler(log, nil)), files: c.watchSecrets(verifier)}
+		hangup := make(chan os.Signal)
+		r.hangup = hangup
 		go r.run(t.Context())
 		time.Sleep(reloadInterval / 2) // never at the same time as the reloader
 		for _, step := range []struct {
@@ -71,6 +74,7 @@ func TestSecretFileIsReadAgain(t *testing.T) {
 			{"a mark of its editor", "\ufeff" + otherSecret, "byte order mark", true, true},
 			{"quotes", `"` + otherSecret + `"`, "quotes", true, true},
 			{"one a line", testSecret + "\n" + otherSecret, "line end", true, true},
+			{"half written", testSecret[:40], "half written", true, true},
 			{"empty", "\n", "empty", true, true},
 			{"endless", strings.Repeat("x", maxFile+1), "more than", true, true},
 			{"gone", "", "no such file", true, true},
@@ -97,6 +101,26 @@ func TestSecretFileIsReadAgain(t *testing.T) {
 				t.Errorf("%s: the log shows the file: %s", step.name, text)
 			}
 		}
+		// A file that is being written is left alone until it stays as it is;
+		// SIGHUP says that it is complete.
+		before := len(log.String())
+		for i := range 20 {
+			write(otherSecret + "," + testSecret[:40] + strings.Repeat("x", i))
+			time.Sleep(settleInterval * 9 / 10)
+			synctest.Wait()
+		}
+		if text := log.String()[before:]; text != "" {
+			t.Errorf("while it is written the log says %q", text)
+		}
+		write(otherSecret + "," + testSecret)
+		hangup <- syscall.SIGHUP
+		synctest.Wait()
+		if _, err := verifier.Verify(t.Context(), tokens[testSecret]); err != nil {
+			t.Errorf("after SIGHUP: %v", err)
+		}
+		if text := log.String()[before:]; !strings.Contains(text, "SIGHUP") || strings.Count(text, "taken over") != 1 {
+			t.Errorf("after SIGHUP the log says %q", text)
+		}
 	})
 }
 
@@ -110,7 +134,7 @@ func TestDatabaseFileChangeIsTold(t *testing.T) {
 	}
 	var log bytes.Buffer
 	r := &reloader{logger: slog.New(slog.NewTextHandler(&log, nil))}
-	r.look(c.watchSecrets(nil)[0])
+	r.look(c.watchSecrets(nil)[0], false)
 	if text := log.String(); !strings.Contains(text, "DATABASE_URL_FILE") || !strings.Contains(text, "restart") || strings.Contains(text, "hush") {
 		t.Errorf("the log says %q", text)
 	}
@@ -154,7 +178,8 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	r := &reloader{logger: slog.New(slog.DiscardHandler)}
 	expect := func(serial int64) {
 		t.Helper()
-		r.look(pair)
+		r.look(pair, false)
+		r.look(pair, false) // it has stayed the same
 		served, err := settings.GetCertificate(nil)
 		if err != nil || served.Leaf.SerialNumber.Int64() != serial {
 			t.Errorf("serves %v, %v, want %d", served.Leaf.SerialNumber, err, serial)

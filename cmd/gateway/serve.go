@@ -10,7 +10,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +37,10 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if _, err := parseFlags(fs, "gateway serve (configured by the environment; see the table in deploy/README.md)", args, 0, stdout); err != nil {
 		return err
 	}
+	// SIGHUP would end the process, and with it every stream.
+	hangup := make(chan os.Signal, 1) // capacity: one pending signal is enough, everything is read again
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	c, err := readConfig()
 	if err == nil {
 		err = c.validateServe()
@@ -48,6 +54,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer s.store.Close()
+	s.files.hangup, s.files.also = hangup, s.verifier.RefreshSoon
 	warnOpenFiles(c, logger)
 	warnMemory(c, processMemoryLimit(), logger)
 	for _, name := range unknownVariables() {

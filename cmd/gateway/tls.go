@@ -26,7 +26,7 @@ func watchTLS(certFile, keyFile string) (*tls.Config, *watched, error) {
 			return nil
 		},
 	}
-	if _, err := w.reread(); err != nil {
+	if _, _, err := w.reread(false); err != nil {
 		return nil, nil, err
 	}
 	return &tls.Config{
