@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,14 +20,27 @@ const (
 	eventError        = "error"
 )
 
-// event is one event of the stream, encoded: it goes out in one write and is
-// shared by all streams that get it, so nobody modifies it.
+// event is one event of the stream, encoded once: all streams that get it share
+// its bytes, so nothing may modify them.
 type event struct {
 	name     string
-	bytes    []byte
+	chunk    []byte    // the event as one chunk of HTTP/1.1 (RFC 9112 section 7.1): size CRLF event CRLF
 	captured time.Time // when the row was captured; zero where no delay is measured
 	shared   bool      // the bytes are in the batch's buffer and are written over after Send has returned; retain makes a copy
 	copied   *event    // what retain returned; guarded by hub.sending
+}
+
+// plain returns the event without the framing of its chunk, for HTTP/1.0 and for
+// net/http, which frames what is written to it.
+func (e *event) plain() []byte {
+	return e.chunk[bytes.IndexByte(e.chunk, '\n')+1 : len(e.chunk)-len(crlf)]
+}
+
+// last returns e followed by the last chunk, which ends the response.
+func (e *event) last() *event {
+	ended := *e.retain()
+	ended.chunk = append(slices.Clip(ended.chunk), "0"+crlf+crlf...)
+	return &ended
 }
 
 // retain returns an event that may be held after Send has returned: e itself, or
@@ -36,7 +50,7 @@ func (e *event) retain() *event {
 	case !e.shared:
 		return e
 	case e.copied == nil:
-		e.copied = &event{name: e.name, bytes: bytes.Clone(e.bytes), captured: e.captured}
+		e.copied = &event{name: e.name, chunk: bytes.Clone(e.chunk), captured: e.captured}
 	}
 	return e.copied
 }
@@ -44,20 +58,33 @@ func (e *event) retain() *event {
 // encode makes an event. data must be one line; id empty leaves the field out;
 // retry is the reconnection time, zero leaves it out.
 func encode(id, name string, retry time.Duration, data []byte) *event {
-	return &event{name: name, bytes: appendEvent(make([]byte, 0, len(id)+len(name)+len(data)+48), id, name, retry, data)}
+	return &event{name: name, chunk: appendEvent(make([]byte, 0, len(id)+len(name)+len(data)+64), id, name, retry, data)}
 }
 
+const crlf = "\r\n"
+
 // appendEvent appends the fields of one event (WHATWG HTML, section 9.2.5,
-// "Parsing an event stream").
+// "Parsing an event stream") as one chunk.
 func appendEvent(b []byte, id, name string, retry time.Duration, data []byte) []byte {
+	var digits [20]byte
+	reconnect := digits[:0]
+	size := len("event: \n") + len(name) + len("data: \n\n") + len(data)
+	if id != "" {
+		size += len("id: \n") + len(id)
+	}
+	if retry > 0 {
+		reconnect = strconv.AppendInt(reconnect, retry.Milliseconds(), 10)
+		size += len("retry: \n") + len(reconnect)
+	}
+	b = append(strconv.AppendInt(b, int64(size), 16), crlf...)
 	if id != "" {
 		b = append(append(append(b, "id: "...), id...), '\n')
 	}
 	b = append(append(append(b, "event: "...), name...), '\n')
 	if retry > 0 {
-		b = append(strconv.AppendInt(append(b, "retry: "...), retry.Milliseconds(), 10), '\n')
+		b = append(append(append(b, "retry: "...), reconnect...), '\n')
 	}
-	return append(append(append(b, "data: "...), data...), "\n\n"...)
+	return append(append(append(b, "data: "...), data...), "\n\n"+crlf...)
 }
 
 func connectedEvent(id string, r store.Recipient, retry time.Duration) *event {

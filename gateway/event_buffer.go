@@ -56,7 +56,7 @@ func (b *eventBuffer) encode(id string, n *store.Notification) *event {
 	start := len(b.bytes)
 	b.bytes = appendEvent(b.bytes, id, eventNotification, 0, n.Data)
 	b.events = append(b.events, event{
-		name: eventNotification, bytes: b.bytes[start:len(b.bytes):len(b.bytes)], captured: n.InsertedAt, shared: true,
+		name: eventNotification, chunk: b.bytes[start:len(b.bytes):len(b.bytes)], captured: n.InsertedAt, shared: true,
 	})
 	return &b.events[len(b.events)-1] // stays good when the slices grow: what was encoded before stays where it is
 }

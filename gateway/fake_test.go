@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -178,21 +179,30 @@ type rig struct {
 	*Gateway
 	source *fakeSource
 	server *httptest.Server
+
+	connections atomic.Int32 // that the server has accepted
 }
 
 func setup(t *testing.T, change func(*Config, *fakeVerifier)) *rig {
 	t.Helper()
-	return setupTransport(t, false, change)
+	return setupTransport(t, overEpoll, change)
 }
+
+// How a test's client reaches the gateway; that decides on the transport.
+const (
+	overEpoll = "epoll" // plain HTTP/1.1
+	overTLS   = "tls"   // HTTP/1.1
+	overHTTP2 = "http2"
+)
 
 // bothWays runs a test with each transport.
 func bothWays(t *testing.T, change func(*Config, *fakeVerifier), test func(r *rig)) {
-	for name, portable := range map[string]bool{"parked": false, "portable": true} {
-		t.Run(name, func(t *testing.T) { test(setupTransport(t, portable, change)) })
+	for _, way := range []string{overEpoll, overTLS} {
+		t.Run(way, func(t *testing.T) { test(setupTransport(t, way, change)) })
 	}
 }
 
-func setupTransport(t *testing.T, portable bool, change func(*Config, *fakeVerifier)) *rig {
+func setupTransport(t *testing.T, way string, change func(*Config, *fakeVerifier)) *rig {
 	t.Helper()
 	config := Config{
 		PathPrefix: "/api/notifications", PingInterval: time.Hour, CursorRefresh: time.Hour, MaxStreams: 1000, MaxStreamsPerUser: 20,
@@ -205,9 +215,16 @@ func setupTransport(t *testing.T, portable bool, change func(*Config, *fakeVerif
 	source := &fakeSource{known: map[string]int{}}
 	g := New(config, source, verifier, prometheus.NewRegistry())
 	server := httptest.NewUnstartedServer(g.Handler())
-	server.Config.ConnState = g.ConnState
-	if portable {
-		server.StartTLS() // whose connections cannot be parked
+	r := &rig{T: t, Gateway: g, source: source, server: server}
+	server.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			r.connections.Add(1)
+		}
+		g.ConnState(c, state)
+	}
+	server.EnableHTTP2 = way == overHTTP2
+	if way != overEpoll {
+		server.StartTLS() // whose connections cannot be taken over
 	} else {
 		server.Start()
 	}
@@ -219,7 +236,6 @@ func setupTransport(t *testing.T, portable bool, change func(*Config, *fakeVerif
 	}
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
-	r := &rig{t, g, source, server}
 	r.deliver(source.add("nobody"))
 	return r
 }
@@ -239,6 +255,9 @@ func (r *rig) dial() net.Conn {
 		r.Fatal(err)
 	}
 	r.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil { // a missing byte is a failure, not a test that hangs
+		r.Fatal(err)
+	}
 	return c
 }
 

@@ -248,7 +248,7 @@ func (g *Gateway) resume(lastEventID string) (from store.Cursor, reset string, r
 // setHead sets what keeps proxies from buffering, compressing and caching the
 // stream.
 func setHead(h http.Header) {
-	h.Set("Content-Type", "text/event-stream")
+	h.Set("Content-Type", "text/event-stream; charset=utf-8") // some clients take Latin-1 for the default of text
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 }

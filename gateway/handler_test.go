@@ -108,7 +108,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("Allow %q", resp.Header.Get("Allow"))
 			}
 			if c.status == 200 {
-				for name, want := range map[string]string{"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"} {
+				for name, want := range map[string]string{"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"} {
 					if got := resp.Header.Get(name); got != want {
 						t.Errorf("%s %q, want %q", name, got, want)
 					}

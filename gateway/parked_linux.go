@@ -20,9 +20,10 @@ import (
 // holds. Whoever sends writes to the socket without blocking; only what the
 // socket refuses waits here, and the lot writes it when there is room.
 //
-// The response has neither Content-Length nor Transfer-Encoding, so its body
-// ends with the connection (RFC 9112 section 6.3, case 8): one event is one
-// write with nothing around it, and all streams can share its bytes.
+// The body is chunked (RFC 9112 section 7.1). One event is one chunk and one
+// write, and was encoded with its chunk's size, so that all streams share its
+// bytes. A client that reads by blocks gets each event at once: a body that ends
+// with the connection would make it wait until its block is full.
 //
 // The danger is the descriptor's number, which the kernel gives to the next
 // connection as soon as it is closed. Therefore it is closed in one place
@@ -66,7 +67,7 @@ func (p *parked) Send(e *event) bool {
 	switch {
 	case p.state > parkedOpen:
 		return true // it is over; the client resumes from its cursor
-	case p.backlog != nil && p.backlog.size > 0 && p.backlog.size+len(e.bytes) > p.lot.limit:
+	case p.backlog != nil && p.backlog.size > 0 && p.backlog.size+len(e.chunk) > p.lot.limit:
 		return false
 	}
 	p.take(e)
@@ -80,7 +81,7 @@ func (p *parked) End(e *event) {
 	if p.state > parkedOpen {
 		return
 	}
-	p.take(e)
+	p.take(e.last())
 	if p.state == parkedOpen && p.backlog == nil {
 		p.finish()
 	} else if p.state <= parkedOpen {
@@ -91,12 +92,12 @@ func (p *parked) End(e *event) {
 // take needs mu.
 func (p *parked) take(e *event) {
 	if p.state == parkedOpen && p.backlog == nil {
-		n, err := write(p.fd, e.bytes)
+		n, err := write(p.fd, e.chunk)
 		switch {
 		case err != nil:
 			p.fail(e, err)
 			return
-		case n == len(e.bytes):
+		case n == len(e.chunk):
 			p.lot.written(e, n, nil)
 			return
 		}
@@ -108,7 +109,7 @@ func (p *parked) take(e *event) {
 		p.backlog = &backlog{}
 	}
 	p.backlog.events = append(p.backlog.events, e.retain())
-	p.backlog.size += len(e.bytes)
+	p.backlog.size += len(e.chunk)
 }
 
 // Stalled goes by what the socket has taken.
@@ -198,7 +199,7 @@ func takeOver(w http.ResponseWriter) (conn net.Conn, fd int, err error) {
 
 func responseHead(header http.Header) []byte {
 	var b bytes.Buffer
-	b.WriteString("HTTP/1.1 200 OK\r\nDate: " + time.Now().UTC().Format(http.TimeFormat) + "\r\nConnection: close\r\n")
+	b.WriteString("HTTP/1.1 200 OK\r\nDate: " + time.Now().UTC().Format(http.TimeFormat) + "\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n")
 	header.Write(&b) //nolint:errcheck // a buffer takes everything
 	b.WriteString("\r\n")
 	return b.Bytes()
@@ -222,7 +223,7 @@ func (p *parked) park(fd int, head []byte, gone func(stuck bool)) error {
 		p.backlog = &backlog{events: []*event{{}}}
 	}
 	first := *p.backlog.events[0] // the head goes out with it, in one write
-	first.bytes = append(head, first.bytes...)
+	first.chunk = append(head, first.chunk...)
 	p.backlog.events[0] = &first
 	p.backlog.size += len(head)
 	p.backlog.since = time.Now()
@@ -250,19 +251,19 @@ func (p *parked) flush() {
 	b := p.backlog
 	for len(b.events) > 0 {
 		e := b.events[0]
-		n, err := write(p.fd, e.bytes[b.offset:])
+		n, err := write(p.fd, e.chunk[b.offset:])
 		if err != nil {
 			p.fail(e, err)
 			return
 		}
-		if n == 0 && len(e.bytes) > b.offset {
+		if n == 0 && len(e.chunk) > b.offset {
 			return
 		}
 		b.offset, b.size, b.since = b.offset+n, b.size-n, time.Now()
-		if b.offset < len(e.bytes) {
+		if b.offset < len(e.chunk) {
 			return
 		}
-		p.lot.written(e, len(e.bytes), nil)
+		p.lot.written(e, len(e.chunk), nil)
 		b.events[0] = nil
 		b.events, b.offset = b.events[1:], 0
 	}

@@ -39,7 +39,7 @@ func (q *queue) Send(e *event) bool {
 	if q.ended || q.gone {
 		return true // it is over; the client resumes from its cursor
 	}
-	if q.size > 0 && q.size+len(e.bytes) > q.limit {
+	if q.size > 0 && q.size+len(e.chunk) > q.limit {
 		return false
 	}
 	q.push(e)
@@ -63,7 +63,7 @@ func (q *queue) push(e *event) {
 		q.since = time.Now()
 	}
 	q.waiting = append(q.waiting, e.retain())
-	q.size += len(e.bytes)
+	q.size += len(e.chunk)
 	select {
 	case q.wake <- struct{}{}:
 	default: // a wake is pending already
@@ -117,11 +117,15 @@ func (q *queue) Serve(w http.ResponseWriter, r *http.Request, replay func(contex
 	}
 	stuck := false
 	defer func() { gone(stuck) }()
+	if r.ProtoMajor == 1 { // HTTP/2 would end the whole connection
+		w.Header().Set("Connection", "close")
+	}
 	w.WriteHeader(http.StatusOK)
 	stuck = errors.Is(q.write(ctx, w), os.ErrDeadlineExceeded)
 }
 
-// write sends what is queued, one event a write, until the stream has ended or
+// write sends what is queued, one event a write, which net/http makes one chunk
+// over HTTP/1.1 and one DATA frame or more over HTTP/2, until the stream has ended or
 // the client is gone (ctx). Its error is a failed write's, above all
 // os.ErrDeadlineExceeded.
 func (q *queue) write(ctx context.Context, w http.ResponseWriter) error {
@@ -134,7 +138,7 @@ func (q *queue) write(ctx context.Context, w http.ResponseWriter) error {
 		q.mu.Unlock()
 		for _, e := range batch {
 			_ = rc.SetWriteDeadline(time.Now().Add(writeDeadline)) // not every connection has one
-			n, err := w.Write(e.bytes)
+			n, err := w.Write(e.plain())
 			if err == nil {
 				err = rc.Flush()
 			}
@@ -143,7 +147,7 @@ func (q *queue) write(ctx context.Context, w http.ResponseWriter) error {
 			if err != nil {
 				return err
 			}
-			q.wrote(len(e.bytes))
+			q.wrote(len(e.chunk))
 		}
 		if ended {
 			return nil

@@ -15,7 +15,7 @@ import (
 type recorder struct{ events []string }
 
 func (r *recorder) Send(e *event) bool {
-	r.events = append(r.events, string(e.bytes))
+	r.events = append(r.events, string(e.plain()))
 	return true
 }
 

@@ -29,7 +29,9 @@ var browserClient string
 
 // TestE2E runs real clients against the real stack.
 func TestE2E(t *testing.T) {
-	s, err := startStack(t.Context(), []string{"GATEWAY_PING_INTERVAL=1s"}, t.Logf)
+	server := httptest.NewUnstartedServer(nil)
+	origin := "http://" + server.Listener.Addr().String()
+	s, err := startStack(t.Context(), []string{"GATEWAY_PING_INTERVAL=1s", "GATEWAY_ALLOWED_ORIGINS=" + origin}, t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,15 +44,19 @@ func TestE2E(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/", p.handler())
 	mux.HandleFunc("/seed.html", func(w http.ResponseWriter, _ *http.Request) { serveSeed(t, p, w) })
-	server := httptest.NewServer(mux)
+	server.Config.Handler = mux
+	server.Start()
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
 
+	// The document's clients talk to the gateway's own port: a proxy of ours
+	// between them would frame the stream anew and hide a fault.
+	gateway := "http://" + s.gateway.Public
 	t.Run("SeedNode", func(t *testing.T) {
-		seedProcess(t, p, server.URL, "node", "testdata/node_driver.js", "testdata/seed/node.js")
+		seedProcess(t, p, gateway, "node", "testdata/node_driver.js", "testdata/seed/node.js")
 	})
 	t.Run("SeedPython", func(t *testing.T) {
-		seedProcess(t, p, server.URL, "/usr/bin/python3", "testdata/python_driver.py", "testdata/seed/client.py")
+		seedProcess(t, p, gateway, "/usr/bin/python3", "testdata/python_driver.py", "testdata/seed/client.py")
 	})
 	t.Run("SeedBrowser", func(t *testing.T) { seedBrowser(t, p, server.URL) })
 	t.Run("Page", func(t *testing.T) { demoPage(t, server.URL) })
@@ -105,19 +111,20 @@ func seedProcess(t *testing.T, p *page, base, program, driver, client string) {
 }
 
 // serveSeed is a page that holds the document's browser client, and the two
-// functions that it calls.
+// functions that it calls. The client's URL is relative; base makes it one of the
+// gateway's own port.
 func serveSeed(t *testing.T, p *page, w http.ResponseWriter) {
 	token, err := p.token(people[1])
 	if err != nil {
 		t.Error(err)
 	}
-	fmt.Fprintf(w, `<!doctype html><title>seed</title><script>
+	fmt.Fprintf(w, `<!doctype html><title>seed</title><base href="http://%s/"><script>
 window.got = []; window.counted = 0; window.said = [];
 localStorage.setItem("auth_token", %q);
 function showNotificationToast(n) { got.push(n); }
 function updateNotificationCount() { counted++; }
 console.log = (...args) => said.push(args.join(" "));
-</script><script>%s</script>`, token, browserClient)
+</script><script>%s</script>`, p.stack.gateway.Public, token, browserClient)
 }
 
 func seedBrowser(t *testing.T, p *page, base string) {
