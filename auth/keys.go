@@ -30,6 +30,15 @@ func (k key) mayVerify(alg jwa.SignatureAlgorithm, id string) bool {
 	return slices.Contains(k.algorithms, alg) && (id == "" || k.id == "" || k.id == id)
 }
 
+func matching(keys []key, alg jwa.SignatureAlgorithm, id string) (out []key) {
+	for _, k := range keys {
+		if k.mayVerify(alg, id) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
 // parseKeys reads a JWK Set, a JWK or PEM public keys.
 func parseKeys(content []byte) ([]key, error) {
 	if strings.Contains(string(content), "-----BEGIN") {
@@ -47,7 +56,7 @@ func parseKeySet(content []byte) (keys []key, leftOut int, err error) {
 		Type string            `json:"kty"`
 	}
 	if json.Unmarshal(content, &set) != nil || set.Keys == nil && set.Type == "" {
-		return nil, 0, errors.New("the body is no JWK Set")
+		return nil, 0, errors.New("it is no JWK Set")
 	}
 	if set.Keys == nil {
 		set.Keys = []json.RawMessage{content}

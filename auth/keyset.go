@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
 )
 
 const (
@@ -134,6 +136,14 @@ func (s *keySet) refreshLocked(ctx context.Context) error {
 	}
 	state.succeeded, state.leftOut, state.err = time.Now(), leftOut, nil
 	s.state.Store(&state)
+	return nil
+}
+
+// candidates returns the keys of the set that may have signed a token.
+func (s *keySet) candidates(alg jwa.SignatureAlgorithm, id string) []key {
+	if known := s.keys.Load(); known != nil {
+		return matching(*known, alg, id)
+	}
 	return nil
 }
 

@@ -9,7 +9,7 @@ import (
 // signed is refused from now on, also if it was remembered. Secrets that cannot
 // be used are an error, which never holds them, and change nothing.
 func (v *Verifier) SetSecrets(secrets [][]byte) error {
-	if len(secrets) == 0 && v.keys == nil {
+	if len(secrets) == 0 && v.keys == nil && v.filed.Load() == nil {
 		return errors.New("no shared secret is left, and there is no key set")
 	}
 	if err := checkSecrets(secrets); err != nil {
@@ -36,5 +36,29 @@ func (v *Verifier) SetKeySetURL(url string) error {
 	}
 	v.keys.url.Store(&url)
 	v.keys.refreshSoon()
+	return nil
+}
+
+// CheckKeys reports why the content of a file cannot be used for SetKeys. Its
+// error never holds the content.
+func CheckKeys(content []byte) error {
+	_, err := parseKeys(content)
+	return err
+}
+
+// SetKeys replaces the keys that came from a file: a JWK Set, a JWK or PEM public
+// keys. A token that only a removed key had signed is refused from now on. Keys
+// that cannot be used are an error and change nothing. It only works where there
+// were keys of a file from the beginning.
+func (v *Verifier) SetKeys(content []byte) error {
+	if v.filed.Load() == nil {
+		return errors.New("a file of keys cannot come or go while the process runs")
+	}
+	keys, err := parseKeys(content)
+	if err != nil {
+		return err
+	}
+	v.filed.Store(&keys)
+	v.cache.flush() // after the keys, as in SetSecrets
 	return nil
 }

@@ -46,26 +46,24 @@ func (v *Verifier) verifySignature(ctx context.Context, token string) ([]byte, e
 // key set may have changed: its server is asked again, as often as the allowance
 // of refreshFor permits.
 func (v *Verifier) verifyWith(ctx context.Context, token string, alg jwa.SignatureAlgorithm, id string) ([]byte, error) {
-	keys, fetched, err := v.candidates(alg, id)
+	keys, err := v.candidates(alg, id)
 	if err != nil {
 		return nil, err
 	}
 	if payload, ok := verifyWithAny(token, alg, keys); ok {
 		return payload, nil
 	}
-	if fetched != nil { // the algorithm is one of the key set's
-		known := fetched.keys.Load()
-		allowed, burst := &fetched.unknownKey, unknownKeyBurst
-		if len(keys) > 0 {
-			allowed, burst = &fetched.badSign, badSignBurst
+	if v.keys != nil && !isShared(alg) {
+		known := v.keys.keys.Load()
+		allowed, burst := &v.keys.unknownKey, unknownKeyBurst
+		if len(v.keys.candidates(alg, id)) > 0 {
+			allowed, burst = &v.keys.badSign, badSignBurst
 		}
-		if err := fetched.refreshFor(ctx, allowed, burst); err != nil {
+		if err := v.keys.refreshFor(ctx, allowed, burst); err != nil {
 			return nil, err
 		}
-		if fetched.keys.Load() != known {
-			if keys, _, err = v.candidates(alg, id); err != nil {
-				return nil, err
-			}
+		if v.keys.keys.Load() != known {
+			keys = v.keys.candidates(alg, id)
 			if payload, ok := verifyWithAny(token, alg, keys); ok {
 				return payload, nil
 			}
@@ -86,30 +84,39 @@ func verifyWithAny(token string, alg jwa.SignatureAlgorithm, keys []key) (payloa
 	return nil, false
 }
 
-// candidates returns the known keys that may verify alg, and the key set that
-// may have more of them. Secrets have no key ID.
-func (v *Verifier) candidates(alg jwa.SignatureAlgorithm, id string) (keys []key, fetched *keySet, err error) {
-	switch alg {
-	case jwa.HS256, jwa.HS384, jwa.HS512:
+// candidates returns the known keys that may have signed a token. Secrets have no
+// key ID.
+func (v *Verifier) candidates(alg jwa.SignatureAlgorithm, id string) (keys []key, err error) {
+	if isShared(alg) {
 		for _, secret := range *v.secrets.Load() {
 			keys = append(keys, key{public: secret})
 		}
 		if keys == nil {
-			return nil, nil, refused(reasonAlgorithm)
+			return nil, refused(reasonAlgorithm)
 		}
-		return keys, nil, nil
-	case jwa.RS256, jwa.RS384, jwa.RS512, jwa.PS256, jwa.PS384, jwa.PS512, jwa.ES256, jwa.ES384, jwa.ES512, jwa.EdDSA:
-		if v.keys == nil {
-			return nil, nil, refused(reasonAlgorithm)
-		}
-		if known := v.keys.keys.Load(); known != nil {
-			for _, k := range *known {
-				if k.mayVerify(alg, id) {
-					keys = append(keys, k)
-				}
-			}
-		}
-		return keys, v.keys, nil
+		return keys, nil
 	}
-	return nil, nil, refused(reasonAlgorithm)
+	filed := v.filed.Load()
+	if !isAsymmetric(alg) || filed == nil && v.keys == nil {
+		return nil, refused(reasonAlgorithm)
+	}
+	if filed != nil {
+		keys = matching(*filed, alg, id)
+	}
+	if v.keys != nil {
+		keys = append(keys, v.keys.candidates(alg, id)...)
+	}
+	return keys, nil
+}
+
+func isShared(alg jwa.SignatureAlgorithm) bool {
+	return alg == jwa.HS256 || alg == jwa.HS384 || alg == jwa.HS512
+}
+
+func isAsymmetric(alg jwa.SignatureAlgorithm) bool {
+	switch alg {
+	case jwa.RS256, jwa.RS384, jwa.RS512, jwa.PS256, jwa.PS384, jwa.PS512, jwa.ES256, jwa.ES384, jwa.ES512, jwa.EdDSA:
+		return true
+	}
+	return false
 }

@@ -12,6 +12,7 @@ import (
 type Config struct {
 	Secrets       [][]byte      // shared secrets, see ParseSecrets; several while they rotate; see SetSecrets
 	KeySetURL     string        // JWK Set; empty: none; see SetKeySetURL
+	Keys          []byte        // a file's JWK Set or PEM public keys; nil: none; see SetKeys
 	Issuer        string        // iss that a token must have; empty: any
 	Audience      string        // aud that a token must have; empty: any
 	UserClaim     string        // the claim that names the user; required
@@ -24,13 +25,14 @@ type Config struct {
 type Verifier struct {
 	config  Config
 	secrets atomic.Pointer[[][]byte] // the shared secrets of now
-	keys    *keySet                  // nil without a key set
+	keys    *keySet                  // nil without a key set at a URL
+	filed   atomic.Pointer[[]key]    // the keys of Config.Keys and SetKeys; nil without
 	cache   *cache
 }
 
 // New makes a Verifier. It reads no key set yet: the key server may be down.
 func New(config Config) (*Verifier, error) {
-	if len(config.Secrets) == 0 && config.KeySetURL == "" {
+	if len(config.Secrets) == 0 && config.KeySetURL == "" && config.Keys == nil {
 		return nil, errors.New("neither a shared secret nor a key set")
 	}
 	if err := checkSecrets(config.Secrets); err != nil {
@@ -41,6 +43,13 @@ func New(config Config) (*Verifier, error) {
 	}
 	v := &Verifier{config: config, cache: newCache(maxVerifiedTokens)}
 	v.secrets.Store(&config.Secrets)
+	if config.Keys != nil {
+		keys, err := parseKeys(config.Keys)
+		if err != nil {
+			return nil, err
+		}
+		v.filed.Store(&keys)
+	}
 	if config.KeySetURL != "" {
 		v.keys = newKeySet(config.KeySetURL, v.cache.flush)
 	}

@@ -82,6 +82,9 @@ func checkTokens(ctx context.Context, c config, given string) []schema.Finding {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	out := []schema.Finding{{Name: "keys", OK: true, Detail: sharedSecrets(len(c.secrets))}}
+	if c.JWKSFile != "" {
+		out[0].Detail += ", keys of a file read"
+	}
 	if c.JWKSURL != "" {
 		out[0].Detail += ", key set read"
 		if err := verifier.Refresh(ctx); err != nil {

@@ -27,6 +27,7 @@ type config struct {
 	PathPrefix        string        `envconfig:"GATEWAY_PATH_PREFIX" default:"/api/notifications" desc:"path in front of /stream/ and /session/"`
 	JWTSecret         string        `envconfig:"GATEWAY_JWT_SECRET" desc:"shared secret for HS256/384/512, at least 32 bytes; several, comma-separated, for rotation"`
 	JWKSURL           string        `envconfig:"GATEWAY_JWKS_URL" desc:"key set for RS/PS/ES/EdDSA; may be set beside the secret"`
+	JWKSFile          string        `envconfig:"GATEWAY_JWKS_FILE" desc:"the same keys from a file: a key set or PEM public keys; read again when it changes"`
 	JWTIssuer         string        `envconfig:"GATEWAY_JWT_ISSUER" desc:"iss that a token must have"`
 	JWTAudience       string        `envconfig:"GATEWAY_JWT_AUDIENCE" desc:"aud that a token must have"`
 	JWTUserClaim      string        `envconfig:"GATEWAY_JWT_USER_CLAIM" default:"user_id" desc:"claim that names the user, integer or string"`
@@ -53,6 +54,7 @@ type config struct {
 	LogFormat         string        `envconfig:"GATEWAY_LOG_FORMAT" default:"json" desc:"json or text"`
 
 	secrets [][]byte          // JWTSecret, split
+	keys    []byte            // what is in JWKSFile; nil without
 	proxies []netip.Prefix    // TrustedProxies, parsed
 	files   map[string]string // variable → the file that it was read from
 }
@@ -248,8 +250,13 @@ func (c *config) validateTokens() error {
 		}
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if len(c.secrets) == 0 && c.JWKSURL == "" {
-		return errors.New("GATEWAY_JWT_SECRET, GATEWAY_JWKS_URL: set at least one")
+	if len(c.secrets) == 0 && c.JWKSURL == "" && c.JWKSFile == "" {
+		return errors.New("GATEWAY_JWT_SECRET, GATEWAY_JWKS_URL, GATEWAY_JWKS_FILE: set at least one")
+	}
+	if c.JWKSFile != "" {
+		if c.keys, err = readKeysFile(c.JWKSFile); err != nil {
+			return fmt.Errorf("GATEWAY_JWKS_FILE: %w", err)
+		}
 	}
 	if c.JWKSURL != "" {
 		if err := checkKeySetURL(c.JWKSURL); err != nil {
@@ -268,7 +275,7 @@ func (c *config) validateTokens() error {
 // verifier returns what auth needs of the configuration.
 func (c *config) verifier(logger *slog.Logger) auth.Config {
 	return auth.Config{
-		Secrets: c.secrets, KeySetURL: c.JWKSURL, Issuer: c.JWTIssuer, Audience: c.JWTAudience,
+		Secrets: c.secrets, KeySetURL: c.JWKSURL, Keys: c.keys, Issuer: c.JWTIssuer, Audience: c.JWTAudience,
 		UserClaim: c.JWTUserClaim, Leeway: c.JWTLeeway, AllowNoExpiry: !c.JWTRequireExp, Logger: logger,
 	}
 }

@@ -124,6 +124,48 @@ func TestSecretFileIsReadAgain(t *testing.T) {
 	})
 }
 
+// A public key in a file rotates without a restart, too.
+func TestKeysFileIsReadAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.pem")
+	write := func() {
+		t.Helper()
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKIXPublicKey(private.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write()
+	environment(t, "postgres://postgres@127.0.0.1:1/x")
+	os.Unsetenv("GATEWAY_JWT_SECRET")
+	t.Setenv("GATEWAY_JWKS_FILE", file)
+	c, err := readConfig()
+	if err == nil {
+		err = c.validateTokens()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := auth.New(c.verifier(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	r := &reloader{logger: slog.New(slog.NewTextHandler(&log, nil)), files: c.watchSecrets(verifier)}
+	r.look(r.files[0], false)
+	write()
+	r.look(r.files[0], true)
+	if text := log.String(); !strings.Contains(text, "taken over") || !strings.Contains(text, "GATEWAY_JWKS_FILE") {
+		t.Errorf("the log says %q", text)
+	}
+}
+
 // A connection string cannot be taken over while the process runs: an
 // operator who believes that it was would wait for the old password to fail.
 func TestDatabaseFileChangeIsTold(t *testing.T) {
