@@ -38,8 +38,8 @@ func (g *Gateway) Drain(ctx context.Context) {
 	case <-g.hub.empty:
 	case <-ctx.Done():
 	}
-	if g.lot != nil {
-		g.lot.flushed(ctx)
+	if g.poller != nil {
+		g.poller.flush(ctx)
 	}
 }
 

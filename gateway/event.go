@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"time"
 
@@ -36,13 +35,6 @@ func (e *event) plain() []byte {
 	return e.chunk[bytes.IndexByte(e.chunk, '\n')+1 : len(e.chunk)-len(crlf)]
 }
 
-// last returns e followed by the last chunk, which ends the response.
-func (e *event) last() *event {
-	ended := *e.retain()
-	ended.chunk = append(slices.Clip(ended.chunk), "0"+crlf+crlf...)
-	return &ended
-}
-
 // retain returns an event that may be held after Send has returned: e itself, or
 // a copy, which is made once for all streams.
 func (e *event) retain() *event {
@@ -61,7 +53,10 @@ func encode(id, name string, retry time.Duration, data []byte) *event {
 	return &event{name: name, chunk: appendEvent(make([]byte, 0, len(id)+len(name)+len(data)+64), id, name, retry, data)}
 }
 
-const crlf = "\r\n"
+const (
+	crlf      = "\r\n"
+	lastChunk = "0" + crlf + crlf // ends a chunked body
+)
 
 // appendEvent appends the fields of one event (WHATWG HTML, section 9.2.5,
 // "Parsing an event stream") as one chunk.

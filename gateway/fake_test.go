@@ -228,10 +228,10 @@ func setupTransport(t *testing.T, way string, change func(*Config, *fakeVerifier
 	} else {
 		server.Start()
 	}
-	if g.lot != nil {
+	if g.poller != nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
-		go func() { defer close(done); g.lot.run(ctx) }()
+		go func() { defer close(done); g.poller.run(ctx) }()
 		t.Cleanup(func() { cancel(); <-done })
 	}
 	t.Cleanup(server.Close)

@@ -66,15 +66,15 @@ func (c Config) retry() time.Duration {
 // Gateway serves event streams. The caller runs it, delivers to it and drains
 // it; its handler may be used at once.
 type Gateway struct {
-	config   Config
-	source   Source
-	verifier Verifier
-	metrics  *metrics
-	hub      *hub
-	limiter  *limiter
-	lot      *lot // nil where connections cannot be parked
-	shakes   *handshakes
-	files    map[string]*staticFile // by path
+	config     Config
+	source     Source
+	verifier   Verifier
+	metrics    *metrics
+	hub        *hub
+	limiter    *limiter
+	poller     *poller // nil where connections cannot be taken over from net/http
+	handshakes *handshakes
+	files      map[string]*staticFile // by path
 }
 
 // New makes a gateway. It panics, as the registerer does, when its metrics are
@@ -84,11 +84,11 @@ func New(config Config, source Source, verifier Verifier, registerer prometheus.
 	g := &Gateway{
 		config: config, source: source, verifier: verifier, metrics: m,
 		hub: newHub(config, source, m), limiter: newLimiter(config.ConnectsPerMinute, config.TrustedProxies),
-		shakes: newHandshakes(), files: makeFiles(config.Files, config.PathPrefix),
+		handshakes: newHandshakes(), files: makeFiles(config.Files, config.PathPrefix),
 	}
 	var err error
-	if g.lot, err = newLot(config.StreamBuffer, config.Logger, m.written, g.shakes.release); err != nil {
-		config.Logger.Warn("streams are not parked and cost more memory", "err", err)
+	if g.poller, err = newPoller(config.StreamBuffer, config.Logger, m.written, g.handshakes.release); err != nil {
+		config.Logger.Warn("connections stay with net/http, and streams cost more memory", "err", err)
 	}
 	return g
 }
@@ -112,20 +112,20 @@ func (g *Gateway) Streams() int {
 
 // ConnState follows a server's connections, for http.Server.ConnState. It makes
 // the server accept no faster than requests are answered, see handshakes.
-func (g *Gateway) ConnState(c net.Conn, state http.ConnState) { g.shakes.follow(c, state) }
+func (g *Gateway) ConnState(c net.Conn, state http.ConnState) { g.handshakes.follow(c, state) }
 
-// Run watches the parked connections, sends pings and ends streams whose token
-// has expired, until ctx ends; what is still parked is closed then. It returns
-// ctx's cause.
+// Run watches the connections that were taken over from net/http, sends pings and
+// ends streams whose token has expired, until ctx ends. What is still open then
+// is closed. It returns ctx's cause.
 func (g *Gateway) Run(ctx context.Context) error {
-	if g.lot == nil {
+	if g.poller == nil {
 		defer g.hub.awaitFallenBehind()
 		return g.runPings(ctx)
 	}
 	var pinging sync.WaitGroup
 	ctx, cancel := context.WithCancelCause(ctx)
 	pinging.Go(func() { g.runPings(ctx) })
-	err := g.lot.run(ctx)
+	err := g.poller.run(ctx)
 	cancel(err)
 	pinging.Wait()
 	g.hub.awaitFallenBehind()

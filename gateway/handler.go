@@ -15,12 +15,12 @@ import (
 
 // serveHTTP routes a request; both paths also work without their last slash.
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	guard(w, r)
+	setHeaders(w, r)
 	var allow string
 	var handle func(http.ResponseWriter, *http.Request)
 	var file *staticFile
 	path := strings.TrimSuffix(r.URL.Path, "/")
-	if !oneSpelling(r) {
+	if hasEncodedPath(r) {
 		path = ""
 	}
 	switch path {

@@ -12,10 +12,11 @@ const (
 	slowHandshake = 100 * time.Millisecond // after it a connection no longer holds up others
 )
 
-// handshakes bounds the connections between accept and the parked stream. Each
-// costs net/http some 20 KB meanwhile, so when everybody reconnects at once, the
-// rest had better wait in the kernel's queue. Who says nothing, or says it
-// slowly, gives its place up after a moment and cannot keep others out.
+// handshakes bounds the connections between accept and the open stream. Each
+// costs net/http some 20 KB in that time. When all clients reconnect at once, the
+// others wait in the kernel's queue, which costs less. A client that sends its
+// request slowly, or not at all, loses its place after a moment, so it cannot
+// keep others out.
 type handshakes struct {
 	places chan struct{} // capacity: maxHandshakes; one in it for each that is under way
 

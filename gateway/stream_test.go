@@ -489,20 +489,3 @@ func TestWheelSpreads(t *testing.T) {
 		}
 	}
 }
-
-// An event larger than the whole buffer must come all the same, or its user
-// could never get past it.
-func TestQueueTakesAnEventLargerThanItself(t *testing.T) {
-	q := newQueue(10, func(*event, int, error) {})
-	large := &event{chunk: make([]byte, 100)}
-	if !q.Send(large) {
-		t.Error("an empty queue refused it")
-	}
-	if q.Send(&event{chunk: make([]byte, 1)}) {
-		t.Error("a full queue took more")
-	}
-	q.End(&event{chunk: []byte("end")})
-	if !q.Send(large) || len(q.waiting) != 2 {
-		t.Errorf("after the end %d events wait, want the two from before", len(q.waiting))
-	}
-}

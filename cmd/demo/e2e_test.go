@@ -31,7 +31,11 @@ var browserClient string
 func TestE2E(t *testing.T) {
 	server := httptest.NewUnstartedServer(nil)
 	origin := "http://" + server.Listener.Addr().String()
-	s, err := startStack(t.Context(), []string{"GATEWAY_PING_INTERVAL=1s", "GATEWAY_ALLOWED_ORIGINS=" + origin}, t.Logf)
+	s, err := startStack(t.Context(), []string{
+		// A client that shows nothing before so many bytes have come would see them
+		// too late: a minute is less than a dozen pings.
+		"GATEWAY_PING_INTERVAL=5s", "GATEWAY_ALLOWED_ORIGINS=" + origin,
+	}, t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,12 +57,17 @@ func TestE2E(t *testing.T) {
 	// between them would frame the stream anew and hide a fault.
 	gateway := "http://" + s.gateway.Public
 	t.Run("SeedNode", func(t *testing.T) {
+		t.Parallel()
 		seedProcess(t, p, gateway, "node", "testdata/node_driver.js", "testdata/seed/node.js")
 	})
 	t.Run("SeedPython", func(t *testing.T) {
+		t.Parallel()
 		seedProcess(t, p, gateway, "/usr/bin/python3", "testdata/python_driver.py", "testdata/seed/client.py")
 	})
-	t.Run("SeedBrowser", func(t *testing.T) { seedBrowser(t, p, server.URL) })
+	t.Run("SeedBrowser", func(t *testing.T) {
+		t.Parallel()
+		seedBrowser(t, p, server.URL)
+	})
 	t.Run("Page", func(t *testing.T) { demoPage(t, server.URL) })
 	t.Run("PageNarrow", func(t *testing.T) { demoPageNarrow(t, server.URL) })
 }

@@ -23,9 +23,9 @@ type bucket struct {
 	at     time.Time
 }
 
-// maxBuckets bounds the addresses that are remembered, to some 6 MB; past it
-// any other is forgotten. To refuse the newcomer instead would let somebody
-// with many addresses shut everybody out.
+// maxBuckets bounds the addresses that are remembered, to some 6 MB. Past it an
+// arbitrary one is forgotten for each new one. To refuse new ones instead would
+// let an attacker with many addresses shut everybody out.
 const maxBuckets = 65536
 
 // networkBits is what of an IPv6 address counts: a network of 64 bits is what

@@ -9,10 +9,10 @@ import (
 // to leave. A stream sets its own for each event.
 const requestDeadline = 10 * time.Second
 
-// guard sets what every answer has, and bounds what a connection may hold on
-// to before and after a handler: net/http reads what is left of a body before
-// it answers, and writes an answer, for as long as the client likes.
-func guard(w http.ResponseWriter, r *http.Request) {
+// setHeaders sets what every answer has, and bounds the time that a client may
+// take to send a body and to read an answer: net/http reads what is left of a
+// body before it answers, and writes an answer, without any bound.
+func setHeaders(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer") // the URL may hold a token
@@ -26,6 +26,7 @@ func guard(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// oneSpelling reports whether a path came as URLs are written: with %2F or %73
-// it would mean one thing to the rules of a proxy and another here.
-func oneSpelling(r *http.Request) bool { return r.URL.RawPath == "" }
+// hasEncodedPath reports whether a path came in another spelling than URLs are
+// written in: with %2F or %73 it would mean one thing to the rules of a proxy and
+// another here.
+func hasEncodedPath(r *http.Request) bool { return r.URL.RawPath != "" }

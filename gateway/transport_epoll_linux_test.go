@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -46,7 +47,7 @@ func (r *rig) until(what string, done func() bool) {
 
 // A descriptor's number goes to the next connection as soon as it is closed: a
 // write or a close that comes late would hit somebody else's stream.
-func TestParkedStreamsKeepTheirDescriptors(t *testing.T) {
+func TestTakenOverStreamsKeepTheirDescriptors(t *testing.T) {
 	r := setup(t, func(c *Config, _ *fakeVerifier) { c.MaxStreamsPerUser = 3 })
 	ctx, stop := context.WithCancel(t.Context())
 	var delivering, reading sync.WaitGroup
@@ -93,19 +94,19 @@ func TestParkedStreamsKeepTheirDescriptors(t *testing.T) {
 	delivering.Wait()
 	r.until("streams are left behind", func() bool { return r.Streams() == 0 })
 	r.until("connections are left behind", func() bool {
-		r.lot.mu.Lock()
-		defer r.lot.mu.Unlock()
-		for _, p := range r.lot.parked {
+		r.poller.mu.Lock()
+		defer r.poller.mu.Unlock()
+		for _, p := range r.poller.transports {
 			if p != nil {
 				return false
 			}
 		}
-		return len(r.lot.waiting) == 0
+		return len(r.poller.awaited) == 0
 	})
 }
 
 // That is what parking is for.
-func TestParkedStreamsKeepNoGoroutine(t *testing.T) {
+func TestTakenOverStreamsKeepNoGoroutine(t *testing.T) {
 	r := setup(t, func(c *Config, _ *fakeVerifier) { c.MaxStreamsPerUser = 1000 })
 	r.ask("5")
 	before := runtime.NumGoroutine()
@@ -120,21 +121,21 @@ func TestParkedStreamsKeepNoGoroutine(t *testing.T) {
 
 // A client that takes nothing, and one that does not close after the end, must
 // not hold their descriptors for ever.
-func TestParkedStreamsHaveDeadlines(t *testing.T) {
+func TestTakenOverStreamsHaveDeadlines(t *testing.T) {
 	r := setup(t, func(c *Config, _ *fakeVerifier) { c.StreamBuffer = 64 << 20 })
 	stuck, _ := r.ask("5")
 	large := []byte(`{"id":"` + strings.Repeat("x", 1_000_000) + `"}`)
-	waits := func() bool { return len(r.lot.awaited()) > 0 }
+	waits := func() bool { return len(r.poller.deadlines()) > 0 }
 	for n := 0; !waits(); n++ {
 		b := r.source.add("5")
 		r.source.rows[len(r.source.rows)-1].Data = large
 		r.deliver(b)
 	}
-	r.lot.closeOverdue(time.Now().Add(writeDeadline - time.Minute))
+	r.poller.closeOverdue(time.Now().Add(writeDeadline - time.Minute))
 	if r.Streams() != 1 {
 		t.Fatal("it was closed too early")
 	}
-	r.lot.closeOverdue(time.Now().Add(writeDeadline))
+	r.poller.closeOverdue(time.Now().Add(writeDeadline))
 	if r.Streams() != 0 || testutil.ToFloat64(r.metrics.slow) != 1 {
 		t.Errorf("%d streams, %v slow", r.Streams(), testutil.ToFloat64(r.metrics.slow))
 	}
@@ -150,26 +151,26 @@ func TestParkedStreamsHaveDeadlines(t *testing.T) {
 	if !waits() {
 		t.Fatal("nothing has a deadline")
 	}
-	r.lot.closeOverdue(time.Now().Add(lingerDeadline))
+	r.poller.closeOverdue(time.Now().Add(lingerDeadline))
 	if waits() {
 		t.Error("an ended connection is still open")
 	}
 }
 
 // What waits must come whole and in order when the client reads again.
-func TestParkedBacklogComesInOrder(t *testing.T) {
+func TestTakenOverBacklogComesInOrder(t *testing.T) {
 	r := setup(t, func(c *Config, _ *fakeVerifier) { c.StreamBuffer = 64 << 20 })
 	_, lines := r.ask("5")
 	filler := strings.Repeat("x", 100_000)
 	sent := 0
-	for ; len(r.lot.awaited()) == 0 || sent%50 != 0; sent++ {
+	for ; len(r.poller.deadlines()) == 0 || sent%50 != 0; sent++ {
 		b := r.source.add("5")
 		r.source.rows[len(r.source.rows)-1].Data = fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, sent, filler)
 		r.deliver(b)
 	}
 	r.hub.end(r.streamOf("5"), endDraining)
 	flushed := make(chan struct{})
-	go func() { defer close(flushed); r.lot.flushed(t.Context()) }()
+	go func() { defer close(flushed); r.poller.flush(t.Context()) }()
 	for want := 0; want < sent; {
 		line, err := lines.ReadString('\n')
 		if err != nil {
@@ -197,14 +198,14 @@ func TestSilentConnectionsGiveTheirPlaceUp(t *testing.T) {
 		r.dial()
 	}
 	r.ask("5")
-	r.until("places are still taken", func() bool { return len(r.shakes.places) == 0 })
+	r.until("places are still taken", func() bool { return len(r.handshakes.places) == 0 })
 	if resp := r.raw("GET / HTTP/1.1", "Host: x"); resp.StatusCode != http.StatusNotFound {
 		t.Errorf("status %d", resp.StatusCode)
 	}
 }
 
 // A process that runs out of descriptors must refuse, not break what is open.
-func TestParkedDescriptorsAreClosed(t *testing.T) {
+func TestTakenOverDescriptorsAreClosed(t *testing.T) {
 	r := setup(t, nil)
 	open := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
@@ -225,7 +226,7 @@ func TestParkedDescriptorsAreClosed(t *testing.T) {
 }
 
 // A stream whose replay has died would get pings for ever, and nothing else.
-func TestParkedStreamEndsWithItsReplay(t *testing.T) {
+func TestTakenOverStreamEndsWithItsReplay(t *testing.T) {
 	r := setup(t, nil)
 	start := r.open("5", "").expect("connected", "").id
 	r.source.mu.Lock()
@@ -282,5 +283,39 @@ func TestFanOutAllocatesNothingForARow(t *testing.T) {
 	one, many := allocations(1), allocations(200)
 	if many > one+20 { // the map of the last rows
 		t.Errorf("%v allocations for 200 rows, %v for one", many, one)
+	}
+}
+
+// A hundred thousand streams wait for nothing most of the time.
+func TestIdleTransportIsSmall(t *testing.T) {
+	if size := unsafe.Sizeof(epollTransport{}); size > 48 {
+		t.Errorf("%d bytes for each stream, want at most 48", size)
+	}
+}
+
+// After the last event nothing may follow, and what waits must still come.
+func TestTransportsTakeNothingAfterTheEnd(t *testing.T) {
+	large := encode("", eventPing, 0, []byte(strings.Repeat("x", 100)))
+	for name, transport := range map[string]transport{
+		"http": newHTTPTransport(10, func(*event, int, error) {}), "epoll": (&poller{limit: 10}).transport(true),
+	} {
+		if !transport.Send(large) || transport.Send(large) {
+			t.Errorf("%s: it did not take one event and refuse the second", name)
+		}
+		transport.End(large)
+		transport.End(large)
+		if !transport.Send(large) {
+			t.Errorf("%s: the hub would end it for being slow after its end", name)
+		}
+		var waits *outbox
+		switch transport := transport.(type) {
+		case *httpTransport:
+			waits = &transport.outbox
+		case *epollTransport:
+			waits = transport.outbox
+		}
+		if len(waits.items) != 2 {
+			t.Errorf("%s: %d events wait, want the one and the last", name, len(waits.items))
+		}
 	}
 }

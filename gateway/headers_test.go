@@ -73,7 +73,7 @@ func TestHalfRequestsAreCutOff(t *testing.T) {
 // A deadline that outlives its write ends an HTTP/2 stream that only waits.
 func TestWriteDeadlineEndsWithTheWrite(t *testing.T) {
 	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
-	q := newQueue(1<<16, func(*event, int, error) {})
+	q := newHTTPTransport(1<<16, func(*event, int, error) {})
 	q.Send(pingEvent("", time.Now()))
 	q.End(pingEvent("", time.Now()))
 	if err := q.write(t.Context(), w); err != nil {
