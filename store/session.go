@@ -1,0 +1,39 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const sessionDeadline = 5 * time.Second
+
+// SessionKey returns the key that signs the gateway's own sessions. It is the
+// same for every replica, and another one after a restore. Its error is that
+// Postgres could not be asked, or that its objects are older than this gateway.
+func (s *Store) SessionKey(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, sessionDeadline)
+	defer cancel()
+	var key []byte
+	if err := s.queryRow(ctx, "SELECT notification_gateway.session_key()").Scan(&key); err != nil {
+		return nil, fmt.Errorf("read the session key: %w", err)
+	}
+	return key, nil
+}
+
+// SinceDisconnect returns how long ago a user was disconnected by disconnect(), by
+// the server's clock, if that was within a time; else ok is false.
+func (s *Store) SinceDisconnect(ctx context.Context, userKey string, within time.Duration) (ago time.Duration, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, sessionDeadline)
+	defer cancel()
+	var seconds *float64
+	err = s.queryRow(ctx, `SELECT extract(epoch FROM notification_gateway.last_disconnect($1::text, make_interval(secs => $2::float8)))::float8`,
+		userKey, within.Seconds()).Scan(&seconds)
+	if err != nil {
+		return 0, false, fmt.Errorf("look for a disconnect: %w", err)
+	}
+	if seconds == nil {
+		return 0, false, nil
+	}
+	return time.Duration(*seconds * float64(time.Second)), true, nil
+}
