@@ -15,6 +15,9 @@ func (c Cursor) Later(d time.Duration) Cursor {
 // Impatient makes f give up the first answer after d.
 func (f *Feed) Impatient(d time.Duration) { f.patience = d }
 
+// HurryLists gives a list of unread notifications d to come.
+func (s *Store) HurryLists(d time.Duration) { s.unread.limit = d }
+
 // HurryLoads gives a page of rows d to come.
 func (s *Store) HurryLoads(d time.Duration) { s.batches.deadline, s.replays.deadline = d, d }
 
@@ -31,8 +34,8 @@ const (
 const (
 	PollSQL        = pollSQL
 	PollGuardSQL   = pollSQL + pollGuardSQL
-	ReplaySQL      = replayPage + replaySQL + replayOrder
-	ReplayGuardSQL = replayPage + replaySQL + replayGuardSQL + replayOrder
+	ReplaySQL      = replaySQL
+	ReplayGuardSQL = replayGuardSQL
 )
 
 // FullPollSQL is that of a poll that brings its rows in full.

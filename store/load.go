@@ -10,13 +10,14 @@ import (
 )
 
 const (
-	loadDeadline = 10 * time.Second // for one page of a replay, for which one client waits
-	loadHurry    = 2 * time.Second  // for one page of a batch, for which all do
-	loadPatience = 10 * time.Second // for a batch; rows that are not there by then are late
-	loadPage     = 500              // rows in one round trip at the most
-	loadFirst    = 50               // rows in the first, while nobody knows how large they are; most batches are smaller
-	loadBytes    = 32 << 20         // of full rows in memory for one batch, and a row more
-	replayBytes  = 4 << 20          // the same for one page of a replay, of which there are many at a time
+	loadDeadline  = 10 * time.Second // for one page of a replay, for which one client waits
+	loadHurry     = 2 * time.Second  // for one page of a batch, for which all do
+	loadPatience  = 10 * time.Second // for a batch; rows that are not there by then are late
+	loadPage      = 500              // rows in one round trip at the most
+	loadFirst     = 50               // rows in the first, while nobody knows how large they are; most batches are smaller
+	replaysOfUser = 2                // pages of one user's replays that are asked for at once
+	loadBytes     = 32 << 20         // of full rows in memory for one batch, and a row more
+	replayBytes   = 4 << 20          // the same for one page of a replay, of which there are many at a time
 )
 
 // ErrLarge is returned for entries whose full rows are too large to be in
@@ -72,6 +73,14 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 // LoadPage brings the full rows of the first of entries, as Load does: at least
 // one, and no more than one of many replays may have in memory.
 func (s *Store) LoadPage(ctx context.Context, entries []Entry) ([]Notification, error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	done, err := s.replayTurns.take(ctx, entries[0].UserKey)
+	if err != nil {
+		return nil, fmt.Errorf("load %d notifications: %w", len(entries), err)
+	}
+	defer done()
 	return s.load(ctx, entries, s.replays)
 }
 
@@ -86,13 +95,20 @@ func (s *Store) load(ctx context.Context, entries []Entry, how loading) ([]Notif
 			return nil, ErrNotReady
 		}
 		page := entries[len(out):min(len(out)+size, len(entries))]
+		began := time.Now()
 		rows, err := s.loadRows(ctx, server, page, how)
+		if err != nil && ctx.Err() == nil && pg.IsTimeLimit(err) && time.Since(began) < how.deadline/2 {
+			rows, err = s.loadRows(ctx, server, page, how) // somebody cancelled it, and it was not too late
+		}
 		if err == nil && len(rows) == 0 { // others came first, and were large
 			size = 1
 			continue
 		}
 		if err != nil && ctx.Err() == nil && (pg.IsRowError(err) || isLate(err)) {
 			rows, err = s.loadHalves(ctx, page, err, how)
+		}
+		if ctx.Err() != nil { // what Postgres says of a statement that we cancelled is no news
+			err = context.Cause(ctx)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("load %d notifications: %w", len(page), err)

@@ -28,6 +28,7 @@ type crm struct {
 	feed  *store.Feed
 	stats *prometheus.Registry
 	got   chan store.Batch // every batch with entries, and the first
+	last  store.Cursor     // of the batch that next returned last
 }
 
 // crmAt is a CRM whose database is there, and on which no gateway runs.
@@ -166,6 +167,7 @@ func (c *crm) next() store.Batch {
 	c.Helper()
 	select {
 	case b := <-c.got:
+		c.last = b.Cursor
 		return b
 	case <-time.After(30 * time.Second):
 		c.Fatal("no batch came")

@@ -148,12 +148,16 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 
 // askFirst asks for the first row alone, because there is one with a text that
 // has no UTF-8 form, which a database of another encoding may hold. If it is that
-// one it comes without the reason of a disconnect, or else without its keys: no
-// token names such a user, and no view is asked for such an ID.
+// one it comes without the reason of a disconnect, or else without its ID, so that
+// its user is told of a row that cannot be read, or else without both keys: no
+// token names such a user.
 func (f *Feed) askFirst(ctx context.Context, conn *pgconn.PgConn, statement string, args [][]byte) (out found, err error) {
 	args = slices.Clone(args)
 	args[4] = decimal(1)
-	for _, texts := range []string{pollTexts, "user_key, item_id, CASE WHEN disconnect IS NULL THEN '' ELSE 'disconnected' END", "'', '', ''"} {
+	for _, texts := range []string{
+		pollTexts, "user_key, item_id, CASE WHEN disconnect IS NULL THEN '' ELSE 'disconnected' END",
+		"user_key, '', CASE WHEN disconnect IS NULL THEN '' ELSE 'disconnected' END", "'', '', ''",
+	} {
 		one := strings.ReplaceAll(statement, pollTexts, texts)
 		out, err = exchange(ctx, conn, found{}, func(p *pgconn.Pipeline) { p.SendQueryParams(one, args, nil, nil, binaryFormat) })
 		if !pg.IsEncodingError(err) {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
@@ -23,6 +24,10 @@ FROM (SELECT id, user_key, data FROM notification_gateway.feed
   WHERE id = ANY ($1::text[]::ID_TYPE[]) AND user_key = ANY ($2::text[]::KEY_TYPE[])
     AND (id::text COLLATE "C", user_key::text COLLATE "C") IN (SELECT w.id, w.user_key FROM unnest($3::text[], $4::text[]) w (id, user_key))
   OFFSET 0) f`
+
+// errNoItemID is the Err of a log row without an ID, or with one that has no
+// UTF-8 form: nobody can say which row of the view it is.
+var errNoItemID = errors.New("the log row has no ID that can be read")
 
 // typed puts the types of the view's keys into a statement.
 func (s *server) typed(statement string) string {
@@ -46,6 +51,9 @@ func want(entries []Entry, keyType string) *wanted {
 	w := &wanted{places: make(map[pair][]int, len(entries)), seenIDs: make(map[string]bool, len(entries)), seenUserKey: map[string]bool{}}
 	one := make([]int, len(entries)) // most pairs have one place
 	for i, e := range entries {
+		if e.ItemID == "" {
+			continue
+		}
 		p := pair{e.ItemID, e.UserKey}
 		if at, again := w.places[p]; again {
 			w.places[p] = append(at, i)
@@ -76,6 +84,9 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, h
 	out := make([]Notification, len(entries))
 	for i, e := range entries {
 		out[i].Entry = e
+		if e.ItemID == "" {
+			out[i].Err = errNoItemID
+		}
 	}
 	w := want(entries, server.keyType)
 	if len(entries) > 0 && len(w.places) == 0 {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
@@ -39,8 +41,10 @@ type Store struct {
 	server           atomic.Pointer[server] // set by the feed at each connect; nil before
 	clock            atomic.Int64           // the server's clock at the last poll, in µs; written by the feed
 	batches, replays loading                // how rows are loaded for either
-	rowSize          atomic.Int64           // of the last page that was loaded, in bytes; where the next one begins to guess
-	direct           atomic.Bool            // the pool's connections go to Postgres itself; written at each connect
+	replayTurns      *turns
+	unread           unreadLists
+	rowSize          atomic.Int64 // of the last page that was loaded, in bytes; where the next one begins to guess
+	direct           atomic.Bool  // the pool's connections go to Postgres itself; written at each connect
 }
 
 // server is what the feed learnt of the server it is connected to.
@@ -64,6 +68,10 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		batches: loading{deadline: loadHurry, bytes: loadBytes}, replays: loading{deadline: loadDeadline, bytes: replayBytes},
 		prefetch: prefetch{quick: prefetchQuick},
 	}
+	// The driver's default closes a connection whose statement is given up.
+	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &canceller{conn: conn, direct: &s.direct}
+	}
 	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		direct, err := pg.IsDirect(ctx, conn)
 		if err == nil && direct {
@@ -75,11 +83,22 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, fmt.Errorf("make the pool: %w", err)
 	}
+	lists := pc.Copy()
+	lists.MaxConns, lists.MinConns, lists.MinIdleConns = unreadConns, 0, 0
+	s.unread.turns, s.unread.limit, s.unread.late = newTurns(unreadConns, 1), unreadDeadline, map[string]time.Time{}
+	if s.unread.pool, err = pgxpool.NewWithConfig(ctx, lists); err != nil {
+		s.pool.Close()
+		return nil, fmt.Errorf("make the pool of the unread lists: %w", err)
+	}
+	s.replayTurns = newTurns(max(1, int(pc.MaxConns)-1), replaysOfUser) // a connection is left for what is live
 	return s, nil
 }
 
 // Close ends all connections and waits for those in use.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() {
+	s.unread.pool.Close()
+	s.pool.Close()
+}
 
 // ParseCursor reads a last event ID. Its error is ErrNotReady or wraps a
 // *ResetError.

@@ -1,0 +1,160 @@
+package store_test
+
+import (
+	"errors"
+	"reflect"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
+
+// unread brings a user's unread notifications as a stream's replay does.
+func (c *crm) unread(userKey string, limit int) (titles []string, largest int) {
+	c.Helper()
+	list, err := c.store.Unread(c.Context(), userKey, limit)
+	rest := list.Entries
+	for len(rest) > 0 {
+		var page []store.Notification
+		if page, err = c.store.LoadPage(c.Context(), rest); err != nil || len(page) == 0 {
+			break
+		}
+		bytes := 0
+		for _, n := range page {
+			titles, bytes = append(titles, title(n)), bytes+len(n.Data)
+		}
+		rest, largest = rest[len(page):], max(largest, bytes)
+	}
+	if err != nil || len(rest) > 0 {
+		c.Fatalf("%d of the unread are left: %v", len(rest), err)
+	}
+	return titles, largest
+}
+
+// Unread notifications come oldest first, and no more than were asked for: past
+// the limit the newest. The oldest came, so that a user with many never saw a new
+// one.
+func TestUnread(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "b")+insert(5, "a")+insert(7, "not yours")+insert(5, "c")+insert(5, "read"))
+	c.sql(`UPDATE notifications SET is_read = true WHERE title = 'read'; UPDATE notifications SET created_at = now() - interval '1 day' WHERE title = 'a'`)
+	for limit, want := range map[int][]string{2: {"b", "c"}, 3: {"a", "b", "c"}, 4: {"a", "b", "c"}} {
+		if got, _ := c.unread("5", limit); !reflect.DeepEqual(got, want) {
+			t.Errorf("limit %d: got %v, want %v", limit, got, want)
+		}
+		if list, err := c.store.Unread(t.Context(), "5", limit); err != nil || list.Truncated != (limit < 3) {
+			t.Errorf("limit %d: truncated is %v, %v", limit, list.Truncated, err)
+		}
+	}
+}
+
+// A created_at that Go cannot hold took all of its user's unread notifications
+// away, for as long as the row was there.
+func TestUnreadOfAnyTime(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "usual"))
+	for title, at := range map[string]string{"never": "infinity", "ever": "-infinity", "late": "20000-01-01", "early": "0044-03-15 BC"} {
+		c.sql("INSERT INTO notifications (user_id, notification_type, title, message, created_at) VALUES (5, 'x', '%s', '', '%s')", title, at)
+	}
+	if got, _ := c.unread("5", 10); !reflect.DeepEqual(got, []string{"ever", "early", "usual", "late", "never"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// Large unread rows were in memory all at once, or rather only as many as fit
+// came, and one that cannot be read kept all others back for ever.
+func TestUnreadComesInPages(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	const rows, size = 60, 1_000_000
+	// The oldest has the highest ID, so that it is the last that Postgres sends.
+	c.sql(`INSERT INTO notifications (user_id, notification_type, title, message, created_at)
+		SELECT 5, 'x', %[2]d + 1 - g, repeat('x', %[1]d), now() - g * interval '1 hour' FROM generate_series(1, %[2]d) g`, size, rows)
+	c.sql("ALTER TABLE notifications ALTER COLUMN task_id TYPE text")
+	c.sql("INSERT INTO notifications (user_id, notification_type, title, message, task_id) VALUES (5, 'task_assignment', 'poison', '', 'T-77')")
+	c.sql("%s", insert(5, "last"))
+	got, largest := c.unread("5", 1000)
+	if len(got) != rows+2 || got[0] != "1" || got[rows-1] != strconv.Itoa(rows) || got[rows] != "error" || got[rows+1] != "last" {
+		t.Errorf("got %v", got)
+	}
+	if most := store.ReplayBytes + 2*size; largest > most {
+		t.Errorf("%d bytes were in memory at once, want at most %d", largest, most)
+	}
+}
+
+// A row whose is_read cannot be computed kept its user's list from ever being
+// made, and waiting does not help: the others come without it. A view that is
+// missing comes back.
+func TestUnreadWithoutTheRowThatCannotBeJudged(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	for i, title := range []string{"b", "poison", "read", "a", "c", "never"} {
+		at := map[string]string{"a": "2020-01-01", "never": "infinity"}[title]
+		c.sql("INSERT INTO notifications (user_id, notification_type, title, message, is_read, created_at) VALUES (5, 'x', '%[1]s', '', '%[1]s' = 'read', coalesce(nullif('%[2]s', '')::timestamptz, now() + interval '%[3]d seconds'))", title, at, i)
+	}
+	c.sql("ALTER VIEW notification_gateway.feed RENAME TO was")
+	c.sql(`CREATE VIEW notification_gateway.feed AS SELECT id, user_key, data, created_at, CASE WHEN data ->> 'title' = 'poison' THEN (data ->> 'title')::boolean ELSE is_read END AS is_read
+		FROM notification_gateway.was`)
+	for limit, want := range map[int][]string{2: {"c", "never"}, 10: {"a", "b", "c", "never"}} {
+		list, err := c.store.Unread(t.Context(), "5", limit)
+		if err != nil || list.Unreadable != 1 || list.Truncated != (limit == 2) {
+			t.Errorf("limit %d: %+v, %v", limit, list, err)
+		}
+		if got, _ := c.unread("5", limit); !reflect.DeepEqual(got, want) {
+			t.Errorf("limit %d: got %v, want %v", limit, got, want)
+		}
+	}
+	c.sql("DROP VIEW notification_gateway.feed")
+	if _, err := c.store.Unread(t.Context(), "5", 10); err == nil || errors.Is(err, store.ErrUnlisted) {
+		t.Errorf("without the view comes %v", err)
+	}
+}
+
+// A list that takes too long was asked for again and again, and never came: with
+// several pages of its user all connections were busy with it, and others waited
+// for theirs.
+func TestUnreadThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	from := c.last
+	c.sql("%s", insert(5, "many")+insert(7, "few"))
+	to := c.next().Cursor
+	c.sql("CREATE SEQUENCE asked; GRANT ALL ON asked TO PUBLIC")
+	c.sql(`CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM nextval('asked'); PERFORM pg_sleep(60); RETURN false; END $$;
+		ALTER VIEW notification_gateway.feed RENAME TO was;
+		CREATE VIEW notification_gateway.feed AS SELECT id, user_key, data, created_at, CASE WHEN user_key = 5 THEN slow() ELSE is_read END AS is_read FROM notification_gateway.was`)
+	c.store.HurryLists(time.Second)
+	const pages = 8
+	late := make(chan error, pages)
+	for range pages {
+		go func() { _, err := c.store.Unread(t.Context(), "5", 10); late <- err }()
+	}
+	busy := func() (n int) {
+		if err := c.conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	eventually(t, "a list is being made", func() bool { return busy() > 0 })
+	if n := busy(); n > 1 {
+		t.Errorf("%d lists of one user are made at once", n)
+	}
+	if got, _ := c.unread("7", 10); !reflect.DeepEqual(got, []string{"few"}) {
+		t.Errorf("meanwhile another user's list gives %v", got)
+	}
+	if got, _ := c.replay(c.replica().store, from, to, 10); !reflect.DeepEqual(got, []string{"many"}) {
+		t.Errorf("meanwhile a replay gives %v", got)
+	}
+	for range pages {
+		if err := <-late; !errors.Is(err, store.ErrUnlisted) {
+			t.Errorf("the list that takes too long gives %v", err)
+		}
+	}
+	var asked int
+	if err := c.conn.QueryRow(t.Context(), "SELECT last_value FROM asked").Scan(&asked); err != nil || asked != 2 {
+		t.Errorf("it was asked for %d times, want two, %v", asked, err)
+	}
+}
