@@ -118,10 +118,10 @@ func (c *catchUp) goLive(ctx context.Context) (live bool, _ error) {
 			defer h.mu.Unlock()
 			if s.missedBatch {
 				s.missedBatch = false
-				c.from, c.to, c.after = c.to, h.position.Cursor, store.Place{}
+				c.from, c.to, c.after = c.reached(c.to), h.position.Cursor, store.Place{}
 				return false, nil
 			}
-			h.becomeLiveLocked(s, c.sent)
+			h.becomeLiveLocked(s, c.reached(c.to), c.sent)
 			return true, nil
 		}
 		s.missedBatch = true
@@ -135,14 +135,24 @@ func (c *catchUp) goLive(ctx context.Context) (live bool, _ error) {
 	}
 }
 
-// becomeLiveLocked makes a stream live whose client was last sent the position
-// sent.
-func (h *hub) becomeLiveLocked(s *stream, sent store.Cursor) {
+// becomeLiveLocked makes a stream live whose client has everything up to the
+// position has, and was last sent the position sent.
+func (h *hub) becomeLiveLocked(s *stream, has, sent store.Cursor) {
 	h.setStateLocked(s, streamLive)
+	h.setAheadLocked(s, has)
 	s.lastSent = h.position // mostly, and all streams share it
 	if sent.Moved(h.position.Cursor, 0) {
 		s.lastSent = &position{Cursor: sent}
 	}
+}
+
+// reached returns the position of a client that has everything up to at, which
+// the replay goes through, besides what it had before.
+func (c *catchUp) reached(at store.Cursor) store.Cursor {
+	if c.from.Ahead(at) {
+		return c.from.Union(at)
+	}
+	return at
 }
 
 // sendRows sends rows as fast as the client reads them. after has for each row
@@ -152,7 +162,7 @@ func (c *catchUp) sendRows(ctx context.Context, rows []store.Notification, after
 	read := c.sent
 	for i, n := range rows {
 		if !after[i].IsZero() {
-			read = after[i]
+			read = c.reached(after[i])
 		}
 		if n.Err == nil && (n.Data == nil || !c.stream.wants(n)) {
 			continue

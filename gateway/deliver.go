@@ -159,19 +159,24 @@ func (h *hub) pickRowsLocked(rows []store.Notification, idAfter *position) {
 		}
 		notLoaded := errors.Is(n.Err, store.ErrLate)
 		for s := range h.streams.under(n.UserKey) {
-			if s.state != streamLive || !s.wants(*n) || !sent.first(s, n.ItemID) {
+			if s.state != streamLive || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(*n) || !sent.first(s, n.ItemID) {
 				continue
 			}
 			if n.Err != nil && !notLoaded {
 				h.metrics.resets.WithLabelValues(resetUnreadable).Inc()
 			}
 			s.lastDelivery = int32(len(h.deliveries))
-			h.deliveries = append(h.deliveries, delivery{to: s, row: i, entry: &n.Entry, at: h.previous, notLoaded: notLoaded})
+			h.deliveries = append(h.deliveries, delivery{to: s, row: i, entry: &n.Entry, at: h.positionOfLocked(s, h.previous), notLoaded: notLoaded})
 		}
 	}
 	for i := first; i < len(h.deliveries); i++ {
 		if d := &h.deliveries[i]; int(d.to.lastDelivery) == i {
 			d.at, d.to.lastSent = idAfter, h.position
+			if d.to.ahead != nil {
+				d.at = h.positionOfLocked(d.to, h.position)
+				d.to.lastSent = d.at
+				h.reachedLocked(d.to)
+			}
 		}
 	}
 }

@@ -27,22 +27,22 @@ import (
 // been seen.
 type fakeSource struct {
 	mu       sync.Mutex
-	rows     []store.Notification // guarded by mu
-	known    map[string]int       // cursor text → rows seen; guarded by mu
-	unread   []store.Notification // guarded by mu
-	list     store.UnreadList     // what Unread returns beside the entries; guarded by mu
-	loads    int                  // rows loaded; guarded by mu
-	replays  int                  // Replay and Unread asked; guarded by mu
-	replayed chan struct{}        // when not nil, Replay waits for it
-	given    chan struct{}        // closed when such a wait was given up
-	panics   bool                 // Replay does; guarded by mu
-	late     string               // an item that Load cannot bring in time; guarded by mu
-	err      error                // guarded by mu
+	rows     []store.Notification    // guarded by mu
+	known    map[string]store.Cursor // by text; guarded by mu
+	unread   []store.Notification    // guarded by mu
+	list     store.UnreadList        // what Unread returns beside the entries; guarded by mu
+	loads    int                     // rows loaded; guarded by mu
+	replays  int                     // Replay and Unread asked; guarded by mu
+	replayed chan struct{}           // when not nil, Replay waits for it
+	given    chan struct{}           // closed when such a wait was given up
+	panics   bool                    // Replay does; guarded by mu
+	late     string                  // an item that Load cannot bring in time; guarded by mu
+	err      error                   // guarded by mu
 }
 
 func (f *fakeSource) cursor(n int) store.Cursor {
 	c := store.MakeCursor([16]byte{1}, 1, time.Unix(1_700_000_000, 0), store.Snapshot{Xmax: uint64(n) + 1})
-	f.known[c.String()] = n
+	f.known[c.String()] = c
 	return c
 }
 
@@ -64,11 +64,11 @@ func (f *fakeSource) add(users ...string) store.Batch {
 func (f *fakeSource) ParseCursor(text string) (store.Cursor, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, ok := f.known[text]
+	c, ok := f.known[text]
 	if !ok {
 		return store.Cursor{}, fmt.Errorf("test: %w", &store.ResetError{Reason: "malformed"})
 	}
-	return f.cursor(n), nil
+	return c, nil
 }
 
 func (f *fakeSource) Load(_ context.Context, entries []store.Entry) ([]store.Notification, error) {
@@ -111,8 +111,8 @@ func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.
 		return store.Page{}, f.err
 	}
 	var page store.Page
-	for _, n := range f.rows[f.known[from.String()]:f.known[to.String()]] {
-		if n.UserKey == userKey {
+	for _, n := range f.rows {
+		if n.UserKey == userKey && to.Sees(n.Entry) && !(from.SameIncarnation(to) && from.Sees(n.Entry)) {
 			page.Notifications = append(page.Notifications, n)
 			page.After = append(page.After, f.cursor(int(n.XID)))
 		}
@@ -212,7 +212,7 @@ func setupTransport(t *testing.T, way string, change func(*Config, *fakeVerifier
 	if change != nil {
 		change(&config, &verifier)
 	}
-	source := &fakeSource{known: map[string]int{}}
+	source := &fakeSource{known: map[string]store.Cursor{}}
 	g := New(config, source, verifier, prometheus.NewRegistry())
 	server := httptest.NewUnstartedServer(g.Handler())
 	r := &rig{T: t, Gateway: g, source: source, server: server}

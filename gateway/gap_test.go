@@ -112,9 +112,9 @@ func TestAnotherInstallationIsTold(t *testing.T) {
 			t.Errorf("the reset carries %q, want the new position", e.id)
 		}
 	}
-	again := store.MakeCursor([16]byte{2}, 1, time.Unix(1_700_000_001, 0), store.Snapshot{Xmax: 2})
+	again := store.MakeCursor([16]byte{2}, 1, time.Unix(1_700_000_001, 0), store.Snapshot{Xmax: 3})
 	r.source.mu.Lock() // for a stream that has been told but is not live yet
-	r.source.known[other.String()], r.source.known[again.String()] = 1, 2
+	r.source.known[other.String()], r.source.known[again.String()] = other, again
 	r.source.mu.Unlock()
 	r.deliver(store.Batch{Entries: []store.Entry{{XID: 2, UserKey: "5"}}, Cursor: again})
 	for _, c := range []*client{live, waiting} {

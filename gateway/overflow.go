@@ -31,13 +31,13 @@ func (h *hub) overflowLocked(ctx context.Context, d delivery) {
 		h.end(d.to, endSlow)
 		return
 	}
-	to, ok := h.fallBehind(d.to)
+	from, to, ok := h.fallBehind(d.to)
 	if !ok {
 		<-h.catchUpSlots
 		return
 	}
 	c := &catchUp{
-		hub: h, stream: d.to, from: h.previous.Cursor, to: to, after: d.entry.Before(), sent: h.previous.Cursor,
+		hub: h, stream: d.to, from: from, to: to, after: d.entry.Before(), sent: from,
 		page: min(fallenBehindPage, h.config.ReplayLimit), maxStall: catchUpStall,
 	}
 	go func() { // Gateway.Run waits for it, see awaitFallenBehind
@@ -46,17 +46,18 @@ func (h *hub) overflowLocked(ctx context.Context, d delivery) {
 	}()
 }
 
-// fallBehind makes a live stream catch up, and returns the position up to which
-// it must. It reports false for a stream that is not live.
-func (h *hub) fallBehind(s *stream) (to store.Cursor, ok bool) {
+// fallBehind makes a live stream catch up, from what its client had before the
+// batch up to the position after it. It reports false for a stream that is not
+// live. The caller holds sending.
+func (h *hub) fallBehind(s *stream) (from, to store.Cursor, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s.state != streamLive {
-		return to, false
+		return from, to, false
 	}
 	h.setStateLocked(s, streamCatchingUp)
 	h.metrics.bursts.Inc()
-	return h.position.Cursor, true
+	return h.positionOfLocked(s, h.previous).Cursor, h.position.Cursor, true
 }
 
 // awaitFallenBehind waits until no stream that fell behind catches up, and lets

@@ -97,13 +97,17 @@ func (h *hub) ping(bucket, left int, p *pings) int {
 	return first
 }
 
-// pingForLocked chooses a stream's ping: with the hub's position where the
-// client should be told of it. The position of a stream that catches up is its
-// replay's.
+// pingForLocked chooses a stream's ping: with the position of its client where
+// that has moved. The position of a stream that catches up is its replay's.
 func (h *hub) pingForLocked(s *stream, p *pings) *event {
-	if s.state != streamLive || s.lastSent == h.position || !h.position.Moved(s.lastSent.Cursor, h.config.CursorRefresh) {
+	if s.state != streamLive || s.lastSent == h.position {
 		return p.plain
 	}
-	s.lastSent = h.position
-	return p.at(h.position)
+	h.reachedLocked(s)
+	at := h.positionOfLocked(s, h.position)
+	if !at.Moved(s.lastSent.Cursor, h.config.CursorRefresh) {
+		return p.plain
+	}
+	s.lastSent = at
+	return p.at(at)
 }

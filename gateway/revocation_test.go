@@ -98,7 +98,7 @@ func (silent) Serve(http.ResponseWriter, *http.Request, func(context.Context), f
 func TestRecipientChecksAreSpread(t *testing.T) {
 	const users, interval = 5000, 5 * time.Minute
 	synctest.Test(t, func(t *testing.T) {
-		source := &fakeSource{known: map[string]int{}}
+		source := &fakeSource{known: map[string]store.Cursor{}}
 		g := New(Config{PingInterval: time.Hour, MaxStreams: users, MaxStreamsPerUser: 20, CursorRefresh: time.Hour}, source, fakeVerifier{}, prometheus.NewRegistry())
 		if err := g.Deliver(t.Context(), source.add("nobody")); err != nil {
 			t.Fatal(err)

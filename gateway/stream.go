@@ -13,11 +13,12 @@ type stream struct {
 	out       transport
 
 	// guarded by hub.mu
-	lastSent     *position // the position in the last id that was sent; shared between streams
-	bucket       int32     // its bucket in the ping wheel
-	slot         int32     // its index in that bucket
-	due          int32     // its index among the streams that expire
-	lastDelivery int32     // index of the last row that it gets of a batch, while one is delivered
+	ahead        *store.Cursor // what its client had seen when it came, while the position of the hub has not reached that; nil mostly
+	lastSent     *position     // the position in the last id that was sent; shared between streams
+	bucket       int32         // its bucket in the ping wheel
+	slot         int32         // its index in that bucket
+	due          int32         // its index among the streams that expire
+	lastDelivery int32         // index of the last row that it gets of a batch, while one is delivered
 	state        streamState
 	missedBatch  bool // while it catches up: a batch came for one of its keys
 }
