@@ -49,8 +49,15 @@ func errTooMany(wait time.Duration) *httpError {
 	return &httpError{status: http.StatusTooManyRequests, code: "too_many_requests", sentence: "Too many requests from this address.", wait: wait}
 }
 
+func errTokenTooLarge() *httpError {
+	return &httpError{
+		status: http.StatusRequestEntityTooLarge, code: "token_too_large",
+		sentence: "The token is too large for a cookie: browsers keep at most 4096 bytes of name and value.",
+	}
+}
+
 func errOrigin() *httpError {
-	return &httpError{status: http.StatusForbidden, code: "origin_not_allowed", sentence: "This origin may not use the session cookie.", reason: "origin"}
+	return &httpError{status: http.StatusForbidden, code: "origin_not_allowed", sentence: "This origin may not use the session cookie: it is neither this host nor listed in GATEWAY_ALLOWED_ORIGINS.", reason: "origin"}
 }
 
 // errToken turns what extracting or verifying a token gave into an answer. The

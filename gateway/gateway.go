@@ -43,7 +43,7 @@ type Config struct {
 	StreamBuffer      int            // bytes that may wait for one client
 	ReplayLimit       int            // rows in one page of a replay
 	Drain             time.Duration  // how long streams may take to be ended
-	AllowedOrigins    []string       // exact origins for CORS; none by default
+	AllowedOrigins    []string       // origins that CanonicalOrigin takes; none by default
 	CookieName        string         // the session cookie
 	CookieInsecure    bool           // the cookie also goes over plain HTTP
 	TrustedProxies    []netip.Prefix // whose X-Forwarded-For counts; none by default
@@ -74,6 +74,7 @@ type Gateway struct {
 	limiter    *limiter
 	poller     *poller // nil where connections cannot be taken over from net/http
 	handshakes *handshakes
+	origins    origins
 	files      map[string]*staticFile // by path
 }
 
@@ -84,7 +85,7 @@ func New(config Config, source Source, verifier Verifier, registerer prometheus.
 	g := &Gateway{
 		config: config, source: source, verifier: verifier, metrics: m,
 		hub: newHub(config, source, m), limiter: newLimiter(config.ConnectsPerMinute, config.TrustedProxies),
-		handshakes: newHandshakes(), files: makeFiles(config.Files, config.PathPrefix),
+		handshakes: newHandshakes(), origins: newOrigins(config.AllowedOrigins), files: makeFiles(config.Files, config.PathPrefix),
 	}
 	var err error
 	if g.poller, err = newPoller(config.StreamBuffer, config.Logger, m.written, g.handshakes.release); err != nil {

@@ -3,11 +3,9 @@ package gateway
 import (
 	"errors"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
 	"github.com/seed-64e334f9/notification-gateway/store"
@@ -40,12 +38,11 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.cors(w, r, allow)
-	methods := strings.Split(allow, ", ")
 	switch {
 	case r.Method == http.MethodOptions:
 		w.Header().Set("Allow", allow)
 		w.WriteHeader(http.StatusNoContent)
-	case !slices.Contains(methods, r.Method):
+	case !allowed(allow, r.Method):
 		w.Header().Set("Allow", allow)
 		g.answer(w, r, &httpError{status: http.StatusMethodNotAllowed, code: "method_not_allowed", sentence: "Use one of " + allow + "."})
 	default:
@@ -57,96 +54,6 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		handle(w, r)
 	}
-}
-
-// cors lets the pages of listed origins read answers (Fetch Standard, section
-// 3.3, "CORS protocol"). A list of origins makes every answer depend on Origin.
-func (g *Gateway) cors(w http.ResponseWriter, r *http.Request, allow string) {
-	if len(g.config.AllowedOrigins) == 0 {
-		return
-	}
-	h := w.Header()
-	h.Add("Vary", "Origin")
-	origin := r.Header.Get("Origin")
-	if !slices.Contains(g.config.AllowedOrigins, origin) || len(r.Header.Values("Origin")) > 1 {
-		return
-	}
-	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Allow-Credentials", "true")
-	if r.Method == http.MethodOptions {
-		h.Set("Access-Control-Allow-Methods", allow)
-		h.Set("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, Cache-Control")
-		h.Set("Access-Control-Max-Age", "600")
-	}
-}
-
-// originAllowed reports whether a request that came with the cookie may use
-// it: a browser adds the cookie by itself, so another site's page must not.
-func (g *Gateway) originAllowed(r *http.Request) bool {
-	if len(r.Header.Values("Origin")) > 1 {
-		return false // no browser sends two: who wrote the other?
-	}
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		site := r.Header.Get("Sec-Fetch-Site") // Fetch Metadata, section 2.3
-		return site != "cross-site" && site != "same-site"
-	}
-	if slices.Contains(g.config.AllowedOrigins, origin) {
-		return true
-	}
-	u, err := url.Parse(origin)
-	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
-}
-
-// streamQuery is what a client asks of a stream.
-type streamQuery struct {
-	lastEventID string
-	types       map[string]bool // nil is all
-	unread      bool
-}
-
-const (
-	maxTypes    = 32
-	maxTypeName = 200 // bytes
-)
-
-// parseQuery reads the query and Last-Event-ID; the header wins.
-func parseQuery(r *http.Request) (streamQuery, *httpError) {
-	var q streamQuery
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return q, errBadRequest("The query is not URL-encoded.")
-	}
-	for _, name := range []string{"last_event_id", "types", "replay"} {
-		if len(values[name]) > 1 {
-			return q, errBadRequest("The parameter " + name + " stands more than once.")
-		}
-	}
-	q.lastEventID = r.Header.Get("Last-Event-ID")
-	if q.lastEventID == "" {
-		q.lastEventID = values.Get("last_event_id")
-	}
-	switch values.Get("replay") {
-	case "":
-	case "unread":
-		q.unread = true
-	default:
-		return q, errBadRequest("The parameter replay must be unread.")
-	}
-	if types := values.Get("types"); types != "" {
-		names := strings.Split(types, ",")
-		if len(names) > maxTypes {
-			return q, errBadRequest("The parameter types names too many types.")
-		}
-		q.types = make(map[string]bool, len(names))
-		for _, name := range names {
-			if name == "" || len(name) > maxTypeName || strings.ContainsFunc(name, unicode.IsControl) {
-				return q, errBadRequest("The parameter types must be notification types, separated by commas.")
-			}
-			q.types[name] = true
-		}
-	}
-	return q, nil
 }
 
 // identify says whom a request's token names.
@@ -175,7 +82,7 @@ func (g *Gateway) identify(r *http.Request) (auth.Identity, store.Recipient, *ht
 // serveStream is the request's whole way: query, token, recipient, hub.
 func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 	query, refused := parseQuery(r)
-	if r.ContentLength != 0 {
+	if hasBody(w, r) {
 		refused = errBadRequest("A stream takes no request body.")
 	}
 	if refused == nil {
@@ -251,4 +158,9 @@ func setHead(h http.Header) {
 	h.Set("Content-Type", "text/event-stream; charset=utf-8") // some clients take Latin-1 for the default of text
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
+}
+
+// allowed reports whether a method is one of a path, written as the field Allow.
+func allowed(allow, method string) bool {
+	return slices.Contains(strings.Split(allow, ", "), method)
 }

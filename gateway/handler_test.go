@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -67,6 +69,10 @@ func TestRefusals(t *testing.T) {
 		{"semicolon", "GET", stream + "?a;b", bearer("5"), 400, "bad_request"},
 		{"unknown replay", "GET", stream + "?replay=all", bearer("5"), 400, "bad_request"},
 		{"two replays", "GET", stream + "?replay=unread&replay=unread", bearer("5"), 400, "bad_request"},
+		{"two positions", "GET", stream + "?last_event_id=a&lastEventId=a", bearer("5"), 400, "bad_request"},
+		{"cursor", "GET", stream + "?cursor=a", bearer("5"), 400, "bad_request"},
+		{"since", "GET", stream + "?Since=", bearer("5"), 400, "bad_request"},
+		{"last_id", "GET", stream + "?last_id=7", bearer("5"), 400, "bad_request"},
 		{"empty type", "GET", stream + "?types=a,,b", bearer("5"), 400, "bad_request"},
 		{"long type", "GET", stream + "?types=" + strings.Repeat("x", 201), bearer("5"), 400, "bad_request"},
 		{"many types", "GET", stream + "?types=a" + strings.Repeat(",a", 32), bearer("5"), 400, "bad_request"},
@@ -235,5 +241,73 @@ func TestTooManyRequests(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(r.metrics.refused.WithLabelValues("too_many_requests")); n != 1 { // an operator saw nothing of it
 		t.Errorf("%v requests were counted as refused", n)
+	}
+}
+
+// A client whose position stands under another spelling believed that it had
+// resumed, and missed rows without a word.
+func TestSpellingsOfTheLastEventID(t *testing.T) {
+	r := setup(t, nil)
+	start := r.open("5", "").expect("connected", "").id
+	r.deliver(r.source.add("5"))
+	for _, name := range []string{"last_event_id", "lastEventId", "Last-Event-ID", "LAST_EVENT_ID", "lasteventid"} {
+		c := r.open("5", "&"+name+"="+start)
+		c.expect("connected", "")
+		if e := c.next(); e.event != "notification" {
+			t.Errorf("%s: got %s, want the notification that was missed", name, e.event)
+		}
+	}
+	c := r.open("5", "&lastEventId=nonsense", "Last-Event-ID", start)
+	c.expect("connected", "")
+	c.expect("notification", "") // the header wins
+}
+
+// Envoy and Linkerd announce an empty body as chunked where an HTTP/2 request ends
+// with an empty frame. Only bytes are a body.
+func TestEmptyChunkedBodyIsNone(t *testing.T) {
+	bothWays(t, nil, func(r *rig) {
+		for body, want := range map[string]string{"0\r\n\r\n": "200", "1\r\nx\r\n0\r\n\r\n": "400", "x\r\n": "400"} {
+			c := r.dial()
+			fmt.Fprintf(c, "GET /api/notifications/stream/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer 5\r\nTransfer-Encoding: chunked\r\n\r\n%s", body)
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				r.Fatalf("%q: %v", body, err)
+			}
+			if !strings.HasPrefix(resp.Status, want) || len(resp.Header.Values("Connection")) > 1 {
+				r.Errorf("%q: %s %v, want %s", body, resp.Status, resp.Header, want)
+			}
+			if want == "200" {
+				lines := &client{r.T, resp.Body, bufio.NewReader(resp.Body)}
+				lines.expect("connected", "")
+				r.deliver(r.source.add("5"))
+				lines.expect("notification", "")
+			}
+		}
+	})
+}
+
+// A deadline for the request's body that outlives the body would end the stream.
+func TestBodyDeadlineEndsWithTheBody(t *testing.T) {
+	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	r := httptest.NewRequest("GET", "/", http.NoBody)
+	r.ContentLength = -1
+	setHeaders(w, r)
+	if hasBody(w, r) {
+		t.Error("no byte is a body")
+	}
+	if len(w.read) == 0 || !w.read[len(w.read)-1].IsZero() {
+		t.Errorf("the deadlines were %v, want none at the end", w.read)
+	}
+}
+
+// Browsers drop a cookie of more than 4,096 bytes without a word: the page would
+// believe that it has a session.
+func TestTokenTooLargeForACookie(t *testing.T) {
+	r := setup(t, nil)
+	for size, want := range map[int]int{4096 - len("session"): 204, 4097 - len("session"): 413} {
+		resp, body := r.request("POST", "/api/notifications/session/", map[string]string{"Authorization": "Bearer " + strings.Repeat("5", size)})
+		if resp.StatusCode != want || (want == 413) != strings.Contains(body, `"token_too_large"`) || (want == 413) != (len(resp.Cookies()) == 0) {
+			t.Errorf("a token of %d bytes: %d %s", size, resp.StatusCode, body)
+		}
 	}
 }

@@ -86,7 +86,13 @@ func TestWriteDeadlineEndsWithTheWrite(t *testing.T) {
 
 type deadlines struct {
 	*httptest.ResponseRecorder
-	set []time.Time
+	set  []time.Time // for writes
+	read []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	d.read = append(d.read, t)
+	return nil
 }
 
 func (d *deadlines) SetWriteDeadline(t time.Time) error {

@@ -7,6 +7,10 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/auth"
 )
 
+// maxCookie is how long a cookie's name and value may be together: browsers drop a
+// longer one without a word (RFC 6265bis section 5.6).
+const maxCookie = 4096
+
 // serveSession turns a Bearer token into a cookie that scripts cannot read, so
 // that a page opens its stream with no token in any URL; DELETE ends it.
 func (g *Gateway) serveSession(w http.ResponseWriter, r *http.Request) {
@@ -34,6 +38,10 @@ func (g *Gateway) serveSession(w http.ResponseWriter, r *http.Request) {
 	identity, _, refused := g.identify(r)
 	if refused != nil {
 		g.answer(w, r, refused)
+		return
+	}
+	if len(cookie.Name)+len(token) > maxCookie {
+		g.answer(w, r, errTokenTooLarge())
 		return
 	}
 	cookie.Value = token

@@ -226,6 +226,7 @@ func takeOver(w http.ResponseWriter) (conn net.Conn, fd int, err error) {
 
 // head is the response's head.
 func (t *epollTransport) head(header http.Header) []byte {
+	header.Del("Connection") // it is written below
 	var b bytes.Buffer
 	if t.chunked {
 		b.WriteString("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n")

@@ -15,6 +15,7 @@ import (
 	"github.com/kelseyhightower/envconfig"
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
+	"github.com/seed-64e334f9/notification-gateway/gateway"
 )
 
 // config is the whole configuration, read from the environment once and passed
@@ -226,11 +227,11 @@ func (c *config) validateServe() error {
 		c.proxies = append(c.proxies, p.Masked())
 	}
 	for i, origin := range c.AllowedOrigins {
-		u, err := url.Parse(strings.TrimSpace(origin))
-		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			return errors.New("GATEWAY_ALLOWED_ORIGINS: must be exact origins such as https://crm.example.com")
+		canonical, err := gateway.CanonicalOrigin(strings.TrimSpace(origin))
+		if err != nil {
+			return fmt.Errorf("GATEWAY_ALLOWED_ORIGINS: %w", err)
 		}
-		c.AllowedOrigins[i] = strings.TrimSpace(origin)
+		c.AllowedOrigins[i] = canonical
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("GATEWAY_TLS_CERT, GATEWAY_TLS_KEY: set both or none")

@@ -363,6 +363,7 @@ func TestBadConfiguration(t *testing.T) {
 		{"GATEWAY_COOKIE", "hush;x"},
 		{"GATEWAY_COOKIE_INSECURE", "hush"},
 		{"GATEWAY_ALLOWED_ORIGINS", "*"},
+		{"GATEWAY_ALLOWED_ORIGINS", "https://*.example.com"},
 		{"GATEWAY_ALLOWED_ORIGINS", "https://hush/path"},
 		{"GATEWAY_PATH_PREFIX", "hush"},
 		{"GATEWAY_PING_INTERVAL", "0"},
