@@ -40,6 +40,7 @@ type Feed struct {
 	doorbell doorbell                     // owned by Run's goroutine
 	probe    probe                        // owned by Run's goroutine
 	polling  *pgconn.StatementDescription // of this connection, for pollSQL; owned by Run's goroutine
+	tuned    bool                         // the connection is set up and its path pinned; owned by Run\'s goroutine
 	position Cursor                       // after the last batch that was handed over; owned by Run's goroutine
 	table    int64                        // the log's OID on this connection, 0 before its first poll; owned by Run's goroutine
 	view     string                       // the view feed's OID when its types were learned, empty before the first poll; owned by Run's goroutine
@@ -253,10 +254,13 @@ func (f *Feed) observe(wake string, rows int) {
 func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, f.patience*5/2) // some ten questions
 	defer cancel()
+	if err := f.pin(ctx, conn); err != nil {
+		return err
+	}
 	if err := f.listen(ctx, conn); err != nil {
 		return err
 	}
-	known, highest, err := f.store.hello(ctx, conn)
+	known, highest, err := hello(ctx, conn, f.tuned)
 	if err != nil {
 		return err
 	}
@@ -276,6 +280,15 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	return f.releaseSlot(ctx, conn)
+}
+
+// pin sets the session up before its first statement that names anything, unless
+// it belongs to a pooler, where each statement pins the path for itself.
+func (f *Feed) pin(ctx context.Context, conn *pgx.Conn) (err error) {
+	if f.tuned, err = pg.IsDirect(ctx, conn); err != nil || !f.tuned {
+		return err
+	}
+	return pg.Tune(ctx, conn)
 }
 
 // setPollOnly notes whether LISTEN works, and says in the log when it does not.

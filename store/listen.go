@@ -52,6 +52,10 @@ func (f *Feed) listen(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 		return fmt.Errorf("listen %q: %w", channel, err)
 	}
+	if f.tuned {
+		return nil
+	}
+	f.tuned = true // a pooler's session that stays ours
 	return pg.Tune(ctx, conn)
 }
 
@@ -61,7 +65,7 @@ func (f *Feed) probeListen(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	if _, err := conn.Exec(ctx, "LISTEN "+f.probe.channel); err != nil {
 		return false, err
 	}
-	if _, err := f.store.exec(ctx, "SELECT pg_notify($1, '')", f.probe.channel); err != nil {
+	if _, err := f.store.exec(ctx, "SELECT pg_catalog.pg_notify($1::text, ''::text)", f.probe.channel); err != nil {
 		return false, err
 	}
 	waiting, cancel := context.WithTimeout(ctx, probeWait)

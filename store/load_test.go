@@ -412,7 +412,7 @@ func TestDataIsComputedOnce(t *testing.T) {
 	t.Parallel()
 	l := setupLoader(t)
 	l.sql("CREATE SEQUENCE computed; GRANT ALL ON computed TO PUBLIC")
-	l.sql(`CREATE FUNCTION counted(data json) RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM nextval('computed'); RETURN data; END $$`)
+	l.sql(`CREATE FUNCTION counted(data json) RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM nextval('public.computed'); RETURN data; END $$`)
 	l.sql(`ALTER VIEW notification_gateway.feed RENAME TO was;
 		CREATE VIEW notification_gateway.feed AS SELECT id, user_key, counted(data::json) AS data, created_at, is_read FROM notification_gateway.was`)
 	computed := func() (n int) {
@@ -489,7 +489,7 @@ func TestRowsThatManyUsersShareAreReadForOne(t *testing.T) {
 	t.Parallel()
 	l := setupLoader(t)
 	l.sql("CREATE SEQUENCE computed; GRANT ALL ON computed TO PUBLIC")
-	l.sql(`CREATE FUNCTION counted(data json) RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM nextval('computed'); RETURN data; END $$`)
+	l.sql(`CREATE FUNCTION counted(data json) RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM nextval('public.computed'); RETURN data; END $$`)
 	l.sql(`CREATE TABLE message (id bigint PRIMARY KEY, body text); CREATE TABLE message_user (message_id bigint, user_id bigint, PRIMARY KEY (message_id, user_id));
 		INSERT INTO message SELECT g, g FROM generate_series(1, 40) g; INSERT INTO message_user SELECT m, u FROM generate_series(1, 40) m, generate_series(1, 500) u;
 		ANALYZE message, message_user;

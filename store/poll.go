@@ -138,7 +138,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		}
 		send = func(p *pgconn.Pipeline) { p.SendQueryStatement(f.polling, args, nil, binaryFormat) }
 	}
-	if out, err = exchange(ctx, conn, found{}, send); pg.IsEncodingError(err) {
+	if out, err = f.exchange(ctx, conn, found{}, send); pg.IsEncodingError(err) {
 		out, err = f.askFirst(ctx, conn, statement, args)
 	}
 	out.limit = f.limit
@@ -159,7 +159,7 @@ func (f *Feed) askFirst(ctx context.Context, conn *pgconn.PgConn, statement stri
 		"user_key, '', CASE WHEN disconnect IS NULL THEN '' ELSE 'disconnected' END", "'', '', ''",
 	} {
 		one := strings.ReplaceAll(statement, pollTexts, texts)
-		out, err = exchange(ctx, conn, found{}, func(p *pgconn.Pipeline) { p.SendQueryParams(one, args, nil, nil, binaryFormat) })
+		out, err = f.exchange(ctx, conn, found{}, func(p *pgconn.Pipeline) { p.SendQueryParams(one, args, nil, nil, binaryFormat) })
 		if !pg.IsEncodingError(err) {
 			break
 		}
@@ -176,7 +176,7 @@ func (f *Feed) askFull(ctx context.Context, conn *pgconn.PgConn, args [][]byte) 
 	if err != nil {
 		return found, err
 	}
-	found, err = exchange(ctx, conn, f.store.prefetch.room(), func(p *pgconn.Pipeline) { p.SendQueryStatement(statement, args, nil, binaryFormat) })
+	found, err = f.exchange(ctx, conn, f.store.prefetch.room(), func(p *pgconn.Pipeline) { p.SendQueryStatement(statement, args, nil, binaryFormat) })
 	if err == nil {
 		f.store.prefetch.keep(found)
 	}
@@ -186,12 +186,20 @@ func (f *Feed) askFull(ctx context.Context, conn *pgconn.PgConn, args [][]byte) 
 var binaryFormat = []int16{pgx.BinaryFormatCode} // of all columns
 
 // exchange sends one statement and reads what a poll finds into room.
-func exchange(ctx context.Context, conn *pgconn.PgConn, room found, send func(*pgconn.Pipeline)) (found found, err error) {
+func (f *Feed) exchange(ctx context.Context, conn *pgconn.PgConn, room found, send func(*pgconn.Pipeline)) (found found, err error) {
 	pipeline := conn.StartPipeline(ctx)
 	defer func() { err = errors.Join(err, pipeline.Close()) }()
+	if !f.tuned {
+		pipeline.SendQueryParams(pg.PinSQL, nil, nil, nil, nil)
+	}
 	send(pipeline)
 	if err := pipeline.Sync(); err != nil {
 		return found, err
+	}
+	if !f.tuned {
+		if err := skipResult(pipeline); err != nil {
+			return found, err
+		}
 	}
 	results, err := pipeline.GetResults()
 	if err != nil {
@@ -202,6 +210,18 @@ func exchange(ctx context.Context, conn *pgconn.PgConn, room found, send func(*p
 		return found, fmt.Errorf("a %T where rows were expected", results)
 	}
 	return readFound(result, room)
+}
+
+// skipResult reads the result of PinSQL.
+func skipResult(pipeline *pgconn.Pipeline) error {
+	results, err := pipeline.GetResults()
+	if err != nil {
+		return err
+	}
+	if result, ok := results.(*pgconn.ResultReader); ok {
+		_, err = result.Close()
+	}
+	return err
 }
 
 // found is the result of a poll.
@@ -278,10 +298,10 @@ const helloSQL = `SELECT h.install_id::text, h.incarnation,
 ` + keyTypes + `
 FROM notification_gateway.hello() h`
 
-func (s *Store) hello(ctx context.Context, conn *pgx.Conn) (*server, uint64, error) {
+func hello(ctx context.Context, conn *pgx.Conn, tuned bool) (*server, uint64, error) {
 	var install, incarnation, highest string
 	var idType, keyType *string
-	if err := conn.QueryRow(ctx, helloSQL).Scan(&install, &incarnation, &highest, &idType, &keyType); err != nil {
+	if err := pg.QueryRow(ctx, conn, tuned, helloSQL).Scan(&install, &incarnation, &highest, &idType, &keyType); err != nil {
 		return nil, 0, fmt.Errorf("greet the server: %w", err)
 	}
 	if idType == nil || keyType == nil {

@@ -10,12 +10,12 @@ import (
 )
 
 func (s *Store) query(ctx context.Context, statement string, args ...any) (pgx.Rows, error) {
-	rows, err := s.pool.Query(ctx, statement, append([]any{pg.ExecMode(s.direct.Load())}, args...)...)
+	rows, err := pg.Query(ctx, s.pool, s.direct.Load(), statement, args...)
 	return rows, pg.ConnectCause(err)
 }
 
 func (s *Store) queryRow(ctx context.Context, statement string, args ...any) pgx.Row {
-	return row{s.pool.QueryRow(ctx, statement, append([]any{pg.ExecMode(s.direct.Load())}, args...)...)}
+	return row{pg.QueryRow(ctx, s.pool, s.direct.Load(), statement, args...)}
 }
 
 // row is a pgx.Row whose error may be logged.
@@ -24,6 +24,6 @@ type row struct{ pgx.Row }
 func (r row) Scan(into ...any) error { return pg.ConnectCause(r.Row.Scan(into...)) }
 
 func (s *Store) exec(ctx context.Context, statement string, args ...any) (pgconn.CommandTag, error) {
-	tag, err := s.pool.Exec(ctx, statement, append([]any{pg.ExecMode(s.direct.Load())}, args...)...)
+	tag, err := pg.Exec(ctx, s.pool, s.direct.Load(), statement, args...)
 	return tag, pg.ConnectCause(err)
 }

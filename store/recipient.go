@@ -49,7 +49,7 @@ func FindRecipient(ctx context.Context, url string, lookup bool, subject string)
 	if err != nil {
 		return Recipient{}, err
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only read from
+	defer conn.Close(ctx)
 	var keyType string
 	if err := conn.QueryRow(ctx, keyTypeSQL).Scan(&keyType); err != nil {
 		return Recipient{}, fmt.Errorf("look for the view feed: %w", err)

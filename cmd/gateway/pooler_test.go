@@ -3,10 +3,12 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -151,4 +153,51 @@ func TestE2EPooler(t *testing.T) {
 	}
 	insertRow(t, db, "direct")
 	until(t, g.stream(t, token, id), "direct")
+}
+
+// Through a pooler no session is the gateway's own, and the search_path is
+// whoever's: a function in schema public that fitted a call better than
+// Postgres's own was called with the rights of the gateway.
+func TestE2EPoolerCallsNobodyElsesFunctions(t *testing.T) {
+	database := storetest.CRM(t)
+	db := open(t, database)
+	if err := db.Exec(t.Context(), "INSERT INTO auth_user (id, username) VALUES (50, 'alice@example.com')"); err != nil {
+		t.Fatal(err)
+	}
+	traps := storetest.PlantTraps(t, database)
+	none := func(after string) {
+		t.Helper()
+		if what := traps.Sprung(t); what != "" {
+			t.Errorf("%s called a stranger's %s", after, what)
+		}
+	}
+	environment(t, pooler(t, database))
+	t.Setenv("GATEWAY_RECIPIENT", "lookup")
+	g := serveInTest(t)
+	g.readyz(t, 200)
+	none("start-up")
+	token := mint(t, "50")
+	lines := g.stream(t, token, "")
+	id := until(t, lines, "Connected")
+	insertRow(t, db, "live")
+	id = until(t, lines, "live")
+	none("a live row")
+	insertRow(t, db, "while away")
+	until(t, g.stream(t, token, id), "while away")
+	none("a replay")
+	resp, err := http.Get(g.public + "/api/notifications/stream/?replay=unread&token=" + token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	until(t, bufio.NewScanner(resp.Body), "while away")
+	none("unread")
+	for _, command := range [][]string{{"migrate", "--mapping", "reference_crm"}, {"attach", "notifications"}, {"check", "--token", token}} {
+		var report bytes.Buffer
+		run(t.Context(), command, &report, &report)
+		none("gateway " + command[0])
+		if strings.Count(report.String(), "✘") > 1 { // LISTEN
+			t.Errorf("%v says:\n%s", command, &report)
+		}
+	}
 }

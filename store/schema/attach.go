@@ -25,7 +25,7 @@ const triggerName = "notification_gateway_capture"
 // waits 3 s for the table's lock.
 func Attach(ctx context.Context, url string, options AttachOptions) error {
 	return alterTable(ctx, url, options.Table, func(tx pgx.Tx, oid uint32, table string) error {
-		c, err := chosen(ctx, tx.Conn(), oid, table, options)
+		c, err := chosen(ctx, tx, oid, table, options)
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func Attach(ctx context.Context, url string, options AttachOptions) error {
 
 // chosen finds the columns that options name, and refuses those that the view
 // feed, where it is there already, cannot have the keys of.
-func chosen(ctx context.Context, conn *pgx.Conn, oid uint32, table string, options AttachOptions) (capture, error) {
+func chosen(ctx context.Context, conn asker, oid uint32, table string, options AttachOptions) (capture, error) {
 	columns, err := columnsOf(ctx, conn, oid)
 	if err != nil {
 		return capture{}, err

@@ -83,7 +83,7 @@ func TestMigrateSaysWhatItsRoleNeeds(t *testing.T) {
 	}
 	c.sql(`GRANT notification_gateway_owner TO gateway_test_migrator;
 		DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %%I TO gateway_test_migrator', current_database()); END $$`)
-	mapping := schema.MigrateOptions{Mapping: "GRANT SELECT ON theirs TO notification_gateway_owner"}
+	mapping := schema.MigrateOptions{Mapping: "GRANT SELECT ON public.theirs TO notification_gateway_owner"}
 	if _, err := schema.Migrate(t.Context(), plain, mapping); err == nil || !strings.Contains(err.Error(), "allowed to grant SELECT on the CRM's tables") {
 		t.Errorf("with a mapping of another's table: %v", err)
 	}

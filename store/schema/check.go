@@ -48,7 +48,7 @@ func Check(ctx context.Context, options CheckOptions) []Finding {
 	if err != nil {
 		return []Finding{{Name: "postgres", Detail: err.Error(), Mend: "check DATABASE_URL, the network and pg_hba.conf"}}
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
+	defer conn.Close(ctx)
 	d := doctor{conn: conn, listenURL: cmp.Or(options.ListenURL, options.URL), lookup: options.Lookup}
 	checks := []check{
 		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write), and let its sessions write", d.primary},
@@ -95,7 +95,7 @@ func mend(err error) string {
 }
 
 type doctor struct {
-	conn      *pgx.Conn
+	conn      asker
 	listenURL string
 	lookup    bool // recipients come from the view identity
 }
@@ -123,7 +123,7 @@ func (d doctor) listen(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer listener.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
+	defer listener.Close(ctx)
 	const probe = "notification_gateway_check"
 	if _, err := listener.Exec(ctx, "LISTEN "+probe); err != nil {
 		return "", err
@@ -132,7 +132,7 @@ func (d doctor) listen(ctx context.Context) (string, error) {
 	if _, err := d.conn.Exec(ctx, "SELECT pg_notify($1, '')", probe); err != nil {
 		return "", err
 	}
-	if _, err := listener.WaitForNotification(ctx); err != nil {
+	if err := listener.WaitForNotification(ctx); err != nil {
 		return "", errors.New("a notification did not arrive: LISTEN does not work on this connection (a pooler in transaction mode?)")
 	}
 	return fmt.Sprintf("a notification took %v", time.Since(began).Round(10*time.Microsecond)), nil

@@ -22,7 +22,7 @@ func alerts(t *testing.T, id, userKey string) *crm {
 
 func (c *crm) alertsView(id, userKey string) {
 	c.Helper()
-	mapping := "GRANT SELECT ON alert TO notification_gateway_owner; DROP VIEW IF EXISTS notification_gateway.feed; CREATE VIEW notification_gateway.feed AS SELECT " + id + " AS id, " + userKey +
+	mapping := "GRANT SELECT ON public.alert TO notification_gateway_owner; DROP VIEW IF EXISTS notification_gateway.feed; CREATE VIEW notification_gateway.feed AS SELECT " + id + " AS id, " + userKey +
 		" AS user_key, json_build_object('title', headline) AS data, made AS created_at, false AS is_read FROM public.alert;"
 	if _, err := schema.Migrate(c.Context(), c.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
 		c.Fatal(err)
@@ -61,7 +61,7 @@ func TestAttachRefusesColumnsThatCannotMatch(t *testing.T) {
 		t.Errorf("check says %+v", f)
 	}
 	c.alertsView("key", "for_person")
-	if f := c.columns(); f.OK || !strings.Contains(f.Detail, `column "number" of alert is bigint, but feed.id is uuid`) || !strings.Contains(f.Mend, "--id-column") {
+	if f := c.columns(); f.OK || !strings.Contains(f.Detail, `column "number" of public.alert is bigint, but feed.id is uuid`) || !strings.Contains(f.Mend, "--id-column") {
 		t.Errorf("check says %+v", f)
 	}
 	c.alertsView("number::text", "for_person::text") // as a view over two tables must

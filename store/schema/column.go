@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // column is a column of a table or a view, as the catalog has it.
@@ -17,10 +18,17 @@ type column struct {
 	base    string // in pg_type; of a domain that which it is made of
 }
 
+// asker is a session or a transaction whose path is pinned.
+type asker interface {
+	Query(ctx context.Context, statement string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, statement string, args ...any) pgx.Row
+	Exec(ctx context.Context, statement string, args ...any) (pgconn.CommandTag, error)
+}
+
 // columnsOf returns the columns of a table or view, in their order, none when
 // it is not there. It asks the catalog by names and numbers alone, which every
 // role may read.
-func columnsOf(ctx context.Context, conn *pgx.Conn, relation uint32) ([]column, error) {
+func columnsOf(ctx context.Context, conn asker, relation uint32) ([]column, error) {
 	rows, err := conn.Query(ctx, `WITH RECURSIVE unwrapped AS (
 			SELECT a.attname, a.attnum, a.atttypid, a.atttypid AS base FROM pg_attribute a
 			WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
@@ -42,7 +50,7 @@ func columnsOf(ctx context.Context, conn *pgx.Conn, relation uint32) ([]column, 
 }
 
 // viewColumns is columnsOf for one of the mapping's views.
-func viewColumns(ctx context.Context, conn *pgx.Conn, view string) ([]column, error) {
+func viewColumns(ctx context.Context, conn asker, view string) ([]column, error) {
 	var oid uint32 // none has 0
 	err := conn.QueryRow(ctx, `SELECT coalesce(max(c.oid::bigint), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE n.nspname = 'notification_gateway' AND c.relname = $1`, view).Scan(&oid)

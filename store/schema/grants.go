@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 // grantees returns the roles that were granted before, so that views which a
@@ -47,4 +49,39 @@ func grant(ctx context.Context, tx pgx.Tx, role string) error {
 	}
 	_, err := tx.Exec(ctx, functions)
 	return err
+}
+
+// pinRole pins the search_path of the run-time role in this database, for its
+// sessions behind a pooler. A role that also writes to tables of the CRM is the
+// CRM's own, and keeps its path.
+func pinRole(role string) string {
+	return `DO $path$
+DECLARE
+  runtime CONSTANT name := ` + quoteLiteral(role) + `;
+BEGIN
+  IF EXISTS (SELECT FROM pg_roles r WHERE r.rolname = runtime AND r.rolsuper)
+    OR EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relkind IN ('r', 'p', 'v', 'f') AND n.nspname NOT IN ('notification_gateway', 'information_schema') AND n.nspname !~ '^pg_'
+        AND has_table_privilege(runtime, c.oid, 'INSERT, UPDATE, DELETE'))
+  THEN
+    RETURN;
+  END IF;
+  EXECUTE format('ALTER ROLE %I IN DATABASE %I SET search_path = ` + pg.PinnedPath + `', runtime, current_database());
+EXCEPTION WHEN insufficient_privilege THEN
+  RAISE NOTICE 'the search_path of role % is not pinned: this needs a role that may alter it', runtime;
+END $path$`
+}
+
+// pathOf says whether the path of the run-time role is pinned.
+func pathOf(ctx context.Context, tx pgx.Tx, role string) (string, error) {
+	var pinned bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole JOIN pg_database d ON d.oid = s.setdatabase
+		WHERE r.rolname = $1::name AND d.datname = current_database() AND $2::text = ANY (s.setconfig))`, role, "search_path="+pg.PinnedPath).Scan(&pinned)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("read the role's settings: %w", err)
+	case pinned:
+		return "search_path of " + role + " pinned in this database", nil
+	}
+	return "search_path of " + role + " is not pinned: it is a superuser's or the CRM's own role, or this role may not alter it; behind a pooler give the gateway a role of its own", nil
 }

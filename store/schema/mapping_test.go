@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/seed-64e334f9/notification-gateway/store/schema"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
 // A mapping that the gateway cannot read was applied all the same, and the
@@ -49,5 +50,25 @@ func TestMigrateRefusesAMappingThatCannotServe(t *testing.T) {
 		SELECT number AS id, for_person AS user_key, '{}'::json AS data, headline::timestamptz AS created_at, false AS is_read FROM alert`)
 	if f := c.finding("sample"); f.OK || !strings.Contains(f.Mend, "mend the mapping, then") {
 		t.Errorf("check says %+v", f)
+	}
+}
+
+// A mapping runs under a pinned search_path, where the names that worked in psql
+// are not found; Postgres alone says that they do not exist.
+func TestMappingSaysWhichSchemaIsMissing(t *testing.T) {
+	t.Parallel()
+	c := crmAt(t, storetest.Database(t))
+	c.sql(`CREATE SCHEMA "Crm"; CREATE TABLE "Crm"."Notes" (id bigint); CREATE TABLE notes (id bigint);
+		CREATE FUNCTION full_name(text) RETURNS text LANGUAGE sql AS 'SELECT $1'; CREATE DOMAIN person AS bigint`)
+	for mapping, says := range map[string]string{
+		"GRANT SELECT ON notes TO notification_gateway_owner":               "so write public.notes",
+		"CREATE VIEW notification_gateway.feed AS SELECT 1 FROM\n\"Notes\"": `mapping:2: ERROR: relation "Notes" does not exist (SQLSTATE 42P01): a mapping runs under search_path = pg_catalog, pg_temp, so write "Crm"."Notes"`,
+		"SELECT FULL_NAME('x'::text)":                                       "so write public.full_name",
+		"SELECT 1::person":                                                  "so write public.person",
+		"SELECT 1 FROM nowhere":                                             "a mapping names its CRM's tables",
+	} {
+		if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: mapping}); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s says %v, want %q", mapping, err, says)
+		}
 	}
 }

@@ -30,9 +30,9 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
+	defer conn.Close(ctx)
 	var done []string
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	err = conn.Begin(ctx, func(tx pgx.Tx) error {
 		for _, q := range []string{"SET LOCAL lock_timeout = '3s'", migrationLock} {
 			if _, err := tx.Exec(ctx, q); err != nil {
 				return fmt.Errorf("take the migration lock: %w", err)
@@ -48,7 +48,6 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 				err = fmt.Errorf("apply the mapping: %w", err)
 				return pg.Advise(map[string]string{
 					pg.InsufficientPrivilege: "whoever migrates must be allowed to grant SELECT on the CRM's tables to notification_gateway_owner, see sql/README.md",
-					pg.UndefinedTable:        "a mapping names its CRM's tables; for another CRM write one of your own, see sql/README.md",
 				}, err)
 			}
 			done = append(done, "mapping applied")
@@ -66,9 +65,17 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 				return pg.Advise(map[string]string{pg.UndefinedObject: "make it first, CREATE ROLE … LOGIN"}, fmt.Errorf("grant to %q: %w", role, err))
 			}
 		}
-		return nil
+		if options.GrantTo == "" {
+			return nil
+		}
+		if err := execScript(ctx, tx, pinRole(options.GrantTo)); err != nil {
+			return fmt.Errorf("pin the search path of %q: %w", options.GrantTo, err)
+		}
+		path, err := pathOf(ctx, tx, options.GrantTo)
+		done = append(done, path)
+		return err
 	})
-	if err != nil {
+	if err = sayWhere(ctx, conn, err); err != nil {
 		return nil, pg.Advise(map[string]string{pg.LockNotAvailable: "a transaction holds what it changes; try again when it has ended"}, err)
 	}
 	return done, nil
@@ -97,6 +104,7 @@ func MigrationScript(options MigrateOptions) (string, error) {
 	if options.GrantTo != "" {
 		fmt.Fprintf(&b, "\n-- grants\n%s;\n", grantObjects(options.GrantTo))
 		fmt.Fprintf(&b, "DO $grant$ BEGIN\n  EXECUTE (%s);\nEND $grant$;\n", fmt.Sprintf(grantFunctions, quoteLiteral(options.GrantTo)))
+		fmt.Fprintf(&b, "%s;\n", pinRole(options.GrantTo))
 	}
 	b.WriteString("COMMIT;\n")
 	return b.String(), nil

@@ -87,3 +87,26 @@ func TestMigrateUpgradesToTheSameObjects(t *testing.T) {
 		t.Errorf("disconnect is for everybody: %t, others are: %t, %v", granted, open, err)
 	}
 }
+
+// Behind a pooler no session is the gateway's own, so the role has the path. The
+// CRM's own role would find none of its tables under it.
+func TestGrantPinsThePathOfTheRole(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	for name, pinned := range map[string]bool{"pinned": true, "crm_itself": false} {
+		c.as(name)
+		role := "gateway_test_" + name
+		if !pinned {
+			c.sql("GRANT INSERT ON notifications TO %s", role)
+		}
+		done, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{GrantTo: role})
+		said := slices.Contains(done, "search_path of "+role+" pinned in this database")
+		var path []string
+		if err := c.conn.QueryRow(t.Context(), "SELECT coalesce(array_agg(c), '{}') FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setrole = $1::text::regrole", role).Scan(&path); err != nil {
+			t.Fatal(err)
+		}
+		if err != nil || said != pinned || slices.Contains(path, "search_path=pg_catalog, pg_temp") != pinned {
+			t.Errorf("%s: settings %q, migrate says %q, %v", role, path, done, err)
+		}
+	}
+}

@@ -2,7 +2,6 @@ package schema
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -19,12 +18,12 @@ func alterTable(ctx context.Context, url, name string, change func(tx pgx.Tx, oi
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
-	return pg.Advise(tableAdvice(), pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	defer conn.Close(ctx)
+	return pg.Advise(tableAdvice(), conn.Begin(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '3s'"); err != nil {
 			return fmt.Errorf("set the lock timeout: %w", err)
 		}
-		oid, table, err := findTable(ctx, tx, name)
+		oid, table, err := findTable(ctx, tx, conn.OwnPath, name)
 		if err != nil {
 			return err
 		}
@@ -43,13 +42,26 @@ func tableAdvice() map[string]string {
 	}
 }
 
-func findTable(ctx context.Context, tx pgx.Tx, name string) (oid uint32, table string, err error) {
+// findTable resolves a name by path, the role's own. Nothing else is asked under
+// that path.
+func findTable(ctx context.Context, tx pgx.Tx, path, name string) (oid uint32, table string, err error) {
+	if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path'::text, $1::text, true)", path); err != nil {
+		return 0, "", fmt.Errorf("take the role's own search path: %w", err)
+	}
+	var found *uint32
+	if err := tx.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1::text)::pg_catalog.oid", name).Scan(&found); err != nil {
+		return 0, "", fmt.Errorf("look for table %s: %w", name, err)
+	}
+	if err := pg.Pin(ctx, tx); err != nil {
+		return 0, "", err
+	}
+	if found == nil {
+		return 0, "", noTable(ctx, tx, name)
+	}
 	var kind string
 	err = tx.QueryRow(ctx, `SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text
-		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`, name).Scan(&oid, &table, &kind)
+		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1`, *found).Scan(&oid, &table, &kind)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return 0, "", noTable(ctx, tx, name)
 	case err != nil:
 		return 0, "", fmt.Errorf("look for table %s: %w", name, err)
 	case kind == "v" || kind == "m":

@@ -31,7 +31,7 @@ func (c capture) fits(feed []column) error {
 }
 
 // captures reads from the catalog what the triggers capture.
-func captures(ctx context.Context, conn *pgx.Conn) ([]capture, error) {
+func captures(ctx context.Context, conn asker) ([]capture, error) {
 	type trigger struct {
 		OID       uint32
 		Table     string

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 // ErrForbidden is wrapped when the role may not terminate sessions; trying
@@ -21,7 +23,7 @@ func (w *Workload) Rows(ctx context.Context, user int64) (all []Row, err error) 
 		return nil, err
 	}
 	defer w.close(conn)
-	rows, err := conn.Query(ctx, "SELECT id::bigint, user_id::bigint, title::text FROM "+w.table+
+	rows, err := pg.Query(ctx, conn, false, "SELECT id::bigint, user_id::bigint, title::text FROM "+w.table+
 		" WHERE starts_with(title, $1::text) AND ($2::bigint = 0 OR user_id = $2::bigint)", w.marker, user)
 	if err != nil {
 		return nil, fmt.Errorf("read the table: %w", err)
@@ -48,7 +50,7 @@ func (w *Workload) Remove(ctx context.Context) error {
 		return err
 	}
 	defer w.close(conn)
-	if _, err := conn.Exec(ctx, "DELETE FROM "+w.table+" WHERE starts_with(title, $1::text)", w.marker); err != nil {
+	if _, err := conn.Exec(ctx, "DELETE FROM "+w.table+" WHERE pg_catalog.starts_with(title::text, $1::text)", w.marker); err != nil {
 		return fmt.Errorf("delete the rows: %w", err)
 	}
 	return nil
@@ -63,14 +65,14 @@ func (w *Workload) Terminate(ctx context.Context, other string) (n int, err erro
 		return 0, err
 	}
 	defer w.close(conn)
-	err = conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM (
+	err = pg.QueryRow(ctx, conn, false, `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM (
 		(SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1::text AND pid <> pg_backend_pid()
 		 ORDER BY random() LIMIT 1)
 		UNION ALL
 		(SELECT pid FROM (SELECT pid, row_number() OVER (ORDER BY random()) AS place, count(*) OVER () AS total
 		 FROM pg_stat_activity WHERE datname = current_database() AND application_name = $2::text) o WHERE place <= (total + 1) / 2)) victim`,
 		w.pgx.RuntimeParams["application_name"], other).Scan(&n)
-	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && refused.Code == "42501" { // insufficient_privilege
+	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && refused.Code == pg.InsufficientPrivilege {
 		return 0, fmt.Errorf("%w: %s", ErrForbidden, refused.Message)
 	}
 	if err != nil {
@@ -89,7 +91,7 @@ func (w *Workload) Finish(ctx context.Context) error {
 	}
 	defer w.close(conn)
 	for left := 1; left > 0; sleep(ctx, finishPause) { // a query fails once ctx has ended
-		err := conn.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity
+		err := pg.QueryRow(ctx, conn, false, `SELECT count(*) FROM pg_stat_activity
 			WHERE datname = current_database() AND application_name = $1::text AND pid <> pg_backend_pid() AND state <> 'idle'`,
 			w.pgx.RuntimeParams["application_name"]).Scan(&left)
 		if err != nil {

@@ -4,7 +4,6 @@ package pg
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -31,50 +30,40 @@ func Prepare(c *pgx.ConnConfig) {
 	}
 }
 
+// PinnedPath is the search_path under which every statement of the gateway runs.
+// Under any other one a function or an operator that somebody else has made, and
+// whose argument types fit better, is called in place of Postgres's own, with the
+// rights of the gateway's role
+// (https://www.postgresql.org/support/security/CVE-2018-1058/).
+const PinnedPath = "pg_catalog, pg_temp"
+
 // IsDirect reports whether conn's server process is the one that greeted it: a
-// pooler greets with a process ID of its own making.
+// pooler greets with a process ID of its own making. The path is not pinned yet,
+// so the name is qualified.
 func IsDirect(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var pid uint32
-	if err := conn.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&pid); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.pg_backend_pid()").Scan(&pid); err != nil {
 		return false, fmt.Errorf("ask for the server process: %w", err)
 	}
 	return pid == conn.PgConn().PID(), nil
 }
 
-// Tune makes plans that do not depend on the parameters (a batch of one and a
-// batch of a thousand use the same index), and leaves time limits to us: what the
-// database or the role has for its applications would end the feed while it waits
-// to be rung, and fail a whole batch for a row that is slow. It changes the
-// session, so it is not for one that a pooler lends to others.
+// Tune sets a session up that stays with one server process. It pins the path;
+// it makes plans that do not depend on the parameters (a batch of one and a
+// batch of a thousand use the same index); and it leaves time limits to us: what
+// the database or the role has for its applications would end the feed while it
+// waits to be notified, and fail a whole batch for a row that is slow. It changes
+// the session, so it is not for one that a pooler lends to others: there each
+// statement pins the path for itself, see Query.
+//
+// The path is no start-up parameter, because poolers refuse one that they do not
+// know.
 func Tune(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.PgConn().Exec(ctx, `SET jit = off; SET plan_cache_mode = force_generic_plan; SET statement_timeout = 0; SET lock_timeout = 0;
+	_, err := conn.PgConn().Exec(ctx, `SET search_path = `+PinnedPath+`; SET jit = off; SET plan_cache_mode = force_generic_plan; SET statement_timeout = 0; SET lock_timeout = 0;
 		SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0;
-		SELECT set_config('transaction_timeout', '0', false) WHERE current_setting('transaction_timeout', true) IS NOT NULL -- since 17`).ReadAll()
+		SELECT pg_catalog.set_config('transaction_timeout', '0', false) WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL -- since 17`).ReadAll()
 	if err != nil {
 		return fmt.Errorf("set the session up: %w", err)
 	}
 	return nil
-}
-
-// ExecMode is how statements are sent on a session: prepared by name where it
-// stays with one server process, else anew each time.
-func ExecMode(direct bool) pgx.QueryExecMode {
-	if direct {
-		return pgx.QueryExecModeCacheStatement
-	}
-	return pgx.QueryExecModeExec
-}
-
-// Connect opens one connection for an administrator's command.
-func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
-	c, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, errors.New("the connection string cannot be parsed")
-	}
-	Prepare(c)
-	conn, err := pgx.ConnectConfig(ctx, c)
-	if err != nil {
-		return nil, fmt.Errorf("connect: %w", ConnectCause(err))
-	}
-	return conn, nil
 }
