@@ -140,7 +140,7 @@ func (l *UnreadList) cut(limit int) {
 func (l *unreadLists) column(ctx context.Context, s *Store, statement string, args ...any) (texts []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.limit)
 	defer cancel()
-	rows, err := l.pool.Query(ctx, statement, append([]any{pg.ExecMode(s.direct.Load())}, args...)...)
+	rows, err := pg.Query(ctx, l.pool, s.direct.Load(), statement, args...)
 	if err != nil {
 		return nil, pg.ConnectCause(err)
 	}
