@@ -3,8 +3,14 @@ package schema
 import (
 	"context"
 	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-64e334f9/notification-gateway/sql"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
@@ -24,15 +30,37 @@ func grantees(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	return roles, nil
 }
 
-// grantFunctions yields the GRANT on every function that the run-time role
-// needs: all except those that the CRM or its triggers call.
-const grantFunctions = `SELECT format('GRANT EXECUTE ON FUNCTION %%s TO %%I', string_agg(p.oid::regprocedure::text, ', '), %s::text)
-	FROM pg_proc p WHERE p.pronamespace = 'notification_gateway'::regnamespace AND p.proname NOT IN ('capture', 'record', 'disconnect')`
+// runTimeFunctions are those of ours that the run-time role calls. Any other that
+// is in sql/functions is refused to it until it is named here: capture() and what
+// it calls write whatever they are told.
+func runTimeFunctions() []string {
+	return []string{"hello", "last_disconnect", "mind", "prune", "release_due", "rfc3339", "session_key", "sleep", "wake"}
+}
+
+// grantFunctions yields the GRANT on the functions that the run-time role calls:
+// runTimeFunctions and those of a mapping, because a view's functions are called
+// with the rights of who reads the view
+// (https://www.postgresql.org/docs/current/sql-createview.html). role is an
+// expression.
+func grantFunctions(role string) (string, error) {
+	files, err := fs.Glob(sql.Functions, "functions/*.sql")
+	if err != nil {
+		return "", fmt.Errorf("list functions: %w", err)
+	}
+	var refused []string
+	for _, file := range files {
+		if name := strings.TrimSuffix(path.Base(file), ".sql"); !slices.Contains(runTimeFunctions(), name) {
+			refused = append(refused, quoteLiteral(name))
+		}
+	}
+	return fmt.Sprintf(`SELECT format('GRANT EXECUTE ON FUNCTION %%s TO %%I', string_agg(p.oid::regprocedure::text, ', '), %s::text)
+	FROM pg_proc p WHERE p.pronamespace = 'notification_gateway'::regnamespace AND p.proname NOT IN (%s)`, role, strings.Join(refused, ", ")), nil
+}
 
 func grantObjects(role string) string {
 	name := pgx.Identifier{role}.Sanitize()
 	return `GRANT USAGE ON SCHEMA notification_gateway TO ` + name + `;
-GRANT SELECT ON notification_gateway.log, notification_gateway.migration TO ` + name + `;
+GRANT SELECT ON notification_gateway.log, notification_gateway.change, notification_gateway.due, notification_gateway.migration TO ` + name + `;
 DO $views$ BEGIN
   IF to_regclass('notification_gateway.feed') IS NOT NULL THEN GRANT SELECT ON notification_gateway.feed TO ` + name + `; END IF;
   IF to_regclass('notification_gateway.identity') IS NOT NULL THEN GRANT SELECT ON notification_gateway.identity TO ` + name + `; END IF;
@@ -44,10 +72,14 @@ func grant(ctx context.Context, tx pgx.Tx, role string) error {
 		return err
 	}
 	var functions string
-	if err := tx.QueryRow(ctx, fmt.Sprintf(grantFunctions, "$1"), role).Scan(&functions); err != nil {
+	statement, err := grantFunctions("$1")
+	if err != nil {
+		return err
+	}
+	if err := tx.QueryRow(ctx, statement, role).Scan(&functions); err != nil {
 		return fmt.Errorf("list functions: %w", err)
 	}
-	_, err := tx.Exec(ctx, functions)
+	_, err = tx.Exec(ctx, functions)
 	return err
 }
 

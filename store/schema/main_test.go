@@ -78,3 +78,11 @@ func (c *crm) findingOf(options schema.CheckOptions, name string) schema.Finding
 	c.Fatalf("there is no finding %s", name)
 	return schema.Finding{}
 }
+
+// granted gives a role of as what the gateway's run-time role has.
+func granted(t *testing.T, c *crm, role string) {
+	t.Helper()
+	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{GrantTo: "gateway_test_" + role}); err != nil {
+		t.Fatal(err)
+	}
+}

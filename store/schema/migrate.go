@@ -103,7 +103,11 @@ func MigrationScript(options MigrateOptions) (string, error) {
 	}
 	if options.GrantTo != "" {
 		fmt.Fprintf(&b, "\n-- grants\n%s;\n", grantObjects(options.GrantTo))
-		fmt.Fprintf(&b, "DO $grant$ BEGIN\n  EXECUTE (%s);\nEND $grant$;\n", fmt.Sprintf(grantFunctions, quoteLiteral(options.GrantTo)))
+		functions, err := grantFunctions(quoteLiteral(options.GrantTo))
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "DO $grant$ BEGIN\n  EXECUTE (%s);\nEND $grant$;\n", functions)
 		fmt.Fprintf(&b, "%s;\n", pinRole(options.GrantTo))
 	}
 	b.WriteString("COMMIT;\n")
