@@ -11,7 +11,7 @@ import (
 )
 
 // RecipientChecker says which recipients that were looked up are not active any
-// more. *store.Directory is one.
+// more. *store.RecipientCache is one.
 type RecipientChecker interface {
 	Inactive(ctx context.Context, recipients []store.Recipient) ([]store.Recipient, error)
 }

@@ -15,7 +15,7 @@ import (
 func TestErrorsDoNotShowTheConnectionString(t *testing.T) {
 	t.Parallel()
 	c, server := own(t)
-	c.open(store.Config{Lookup: true})
+	c.open(store.Config{Recipients: store.RecipientLookup})
 	if err := server.Crash(); err != nil {
 		t.Fatal(err)
 	}

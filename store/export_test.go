@@ -42,7 +42,7 @@ const (
 func FullPollSQL() string { return fullPollSQL(&server{idType: "bigint", keyType: "bigint"}) }
 
 // Warn is what Run does first where recipients are not looked up.
-func (i *Identity) Warn(ctx context.Context) { i.warn(ctx) }
+func (i *IdentityView) Warn(ctx context.Context) { i.warn(ctx) }
 
 // Prefetched returns how many full rows have come with the batch that is being
 // delivered.

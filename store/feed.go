@@ -272,6 +272,9 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	f.highest, f.table, f.view, f.polling = highest, 0, "", nil
 	f.store.prefetch.reset()
 	f.position.snapshot = f.position.snapshot.Clip(highest)
+	if err := f.store.lookForIdentity(ctx, conn.QueryRow); err != nil { // before anybody is let in
+		return err
+	}
 	f.store.server.Store(known)
 	if f.doorbell.mode == modePollOnly {
 		return nil

@@ -178,6 +178,9 @@ func (s *Store) relearn(ctx context.Context, deadline time.Duration) (bool, erro
 	if err := s.queryRow(ctx, "SELECT "+keyTypes).Scan(&id, &key); err != nil {
 		return false, fmt.Errorf("ask for the view's types: %w", err)
 	}
+	if err := s.lookForIdentity(ctx, s.queryRow); err != nil { // the same mapping may have brought it
+		return false, err
+	}
 	if id == nil || key == nil || *id == known.idType && *key == known.keyType {
 		return false, nil
 	}

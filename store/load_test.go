@@ -221,7 +221,7 @@ func TestRunTimeRoleHasNoMoreRightsThanItNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.sql("%s", insert(5, "x"))
-	for _, f := range schema.Check(t.Context(), schema.CheckOptions{URL: as, Lookup: true}) {
+	for _, f := range schema.Check(t.Context(), schema.CheckOptions{URL: as, Auto: true}) {
 		if !f.OK {
 			t.Errorf("check as that role says %+v", f)
 		}

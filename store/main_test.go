@@ -72,7 +72,10 @@ func (c *crm) make(config store.Config) {
 		config.URL = c.url
 	}
 	config.Retention = time.Hour
-	config.Logger, config.Metrics = slog.New(slog.DiscardHandler), store.NewMetrics(c.stats)
+	config.Metrics = store.NewMetrics(c.stats)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
 	var err error
 	if c.store, err = store.Open(c.Context(), config); err != nil {
 		c.Fatal(err)

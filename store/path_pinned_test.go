@@ -34,7 +34,7 @@ func TestNobodyElsesFunctionsAreCalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	none("attach")
-	c.make(store.Config{URL: role, Lookup: true})
+	c.make(store.Config{URL: role, Recipients: store.RecipientLookup})
 	c.run(nil)
 	first := c.next().Cursor
 	none("the feed")
@@ -55,7 +55,7 @@ func TestNobodyElsesFunctionsAreCalled(t *testing.T) {
 	none("replay")
 	c.prune(3600, 10)
 	none("prune")
-	if _, err := store.FindRecipient(t.Context(), role, true, "1"); err != nil {
+	if _, err := store.FindRecipient(t.Context(), role, store.RecipientLookup, "1"); err != nil {
 		t.Error(err)
 	}
 	none("check --token")

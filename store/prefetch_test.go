@@ -51,7 +51,7 @@ func (l *loader) Deliver(ctx context.Context, b store.Batch) error {
 func setupLoader(t *testing.T) *loader {
 	t.Helper()
 	c := crmAt(t, storetest.CRM(t))
-	c.make(store.Config{})
+	c.make(store.Config{Recipients: store.RecipientClaim})
 	c.store.CallQuick(time.Hour) // this machine may have other things to do
 	l := &loader{crm: c, batches: make(chan delivered, 100)}
 	l.streams.Store(1)

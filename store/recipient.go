@@ -20,9 +20,28 @@ import (
 // caller answers 403.
 var ErrNoRecipient = errors.New("the token names no active recipient")
 
+// ErrSeveralRecipients is the ErrNoRecipient of a subject for which the view
+// identity has several rows: none of them is picked.
+var ErrSeveralRecipients = fmt.Errorf("%w: the view identity has several rows for its subject", ErrNoRecipient)
+
+// RecipientMode says where a token's recipient comes from.
+type RecipientMode string
+
+const (
+	// RecipientAuto is RecipientLookup once the view identity has been seen, and
+	// RecipientClaim before. It never goes back: a view that is missing for a while
+	// must not give a login's stream to the employee with the same number.
+	RecipientAuto RecipientMode = "auto"
+	// RecipientClaim takes the token's subject for the recipient.
+	RecipientClaim RecipientMode = "claim"
+	// RecipientLookup finds the recipient in the view identity.
+	RecipientLookup RecipientMode = "lookup"
+)
+
 // Recipient is whom notifications are for. Numeric says that feed.user_key is
 // an integer type, so that JSON shows the key as a number. Subject is what the
-// view identity was asked for, as Postgres writes it; empty without a look-up.
+// view identity was asked for, or will be once it is there, as Postgres writes it;
+// empty where it never is.
 type Recipient struct {
 	UserKey string
 	Subject string
@@ -32,29 +51,41 @@ type Recipient struct {
 const recipientDeadline = 5 * time.Second
 
 // Recipient finds whom a token's subject names: the subject itself, or through
-// the view identity, in one query; a Directory remembers it. Its errors are
+// the view identity, in one query; a RecipientCache remembers it. Its errors are
 // ErrNoRecipient, ErrNotReady, or that Postgres could not be asked.
 func (s *Store) Recipient(ctx context.Context, subject string) (Recipient, error) {
 	server := s.server.Load()
 	if server == nil {
 		return Recipient{}, ErrNotReady
 	}
-	return find(ctx, s.queryRow, server.keyType, s.config.Lookup, subject)
+	r, err := find(ctx, s.queryRow, server.keyType, s.looksUp(), subject)
+	if errors.Is(err, ErrSeveralRecipients) {
+		s.config.Logger.Warn("a token's subject is refused: the view identity has several rows for it",
+			"see", "SELECT subject FROM notification_gateway.identity GROUP BY subject HAVING count(*) > 1")
+	}
+	if err == nil && !s.looksUp() && s.config.Recipients != RecipientClaim {
+		r.Subject = r.UserKey // it is compared with the view once that is there
+	}
+	return r, err
 }
 
 // FindRecipient is Recipient for an administrator's command: with a connection
 // of its own, and without a feed.
-func FindRecipient(ctx context.Context, url string, lookup bool, subject string) (Recipient, error) {
+func FindRecipient(ctx context.Context, url string, mode RecipientMode, subject string) (Recipient, error) {
 	conn, err := pg.Connect(ctx, url)
 	if err != nil {
 		return Recipient{}, err
 	}
 	defer conn.Close(ctx)
-	var keyType string
-	if err := conn.QueryRow(ctx, keyTypeSQL).Scan(&keyType); err != nil {
+	var keyType *string
+	var there bool
+	if err := conn.QueryRow(ctx, "SELECT "+keyTypeSQL+", "+identityThereSQL).Scan(&keyType, &there); err != nil {
 		return Recipient{}, fmt.Errorf("look for the view feed: %w", err)
 	}
-	return find(ctx, conn.QueryRow, keyType, lookup, subject)
+	if keyType == nil {
+		return Recipient{}, errors.New("look for the view feed: it is missing")
+	}
+	return find(ctx, conn.QueryRow, *keyType, mode == RecipientLookup || mode != RecipientClaim && there, subject)
 }
 
 // queryRow asks a pool or one connection.
@@ -67,7 +98,7 @@ func find(ctx context.Context, ask queryRow, keyType string, lookup bool, subjec
 	}
 	if !lookup {
 		key, ok := canonical(subject, keyType)
-		if !ok {
+		if !ok || isReserved(key) {
 			return Recipient{}, ErrNoRecipient
 		}
 		r.UserKey = key
@@ -75,34 +106,54 @@ func find(ctx context.Context, ask queryRow, keyType string, lookup bool, subjec
 	}
 	ctx, cancel := context.WithTimeout(ctx, recipientDeadline)
 	defer cancel()
-	var subjectType string
-	err := ask(ctx, identitySQL, subject).Scan(&r.Subject, &r.UserKey, &subjectType)
-	if errors.Is(err, pgx.ErrNoRows) || pg.IsDataError(err) {
+	var found, userKey, subjectType *string
+	var rows int
+	err := ask(ctx, identitySQL, subject).Scan(&found, &userKey, &subjectType, &rows)
+	switch {
+	case pg.IsDataError(err):
 		return Recipient{}, ErrNoRecipient
-	}
-	if err != nil {
+	case err != nil:
 		return Recipient{}, fmt.Errorf("look the recipient up: %w", err)
-	}
-	if _, ok := canonical(subject, subjectType); !ok { // Postgres also reads 0x5 and 5_0 as integers
+	case rows > 1:
+		return Recipient{}, ErrSeveralRecipients
+	case found == nil || userKey == nil || isReserved(*userKey):
 		return Recipient{}, ErrNoRecipient
 	}
+	if _, ok := canonical(subject, *subjectType); !ok { // Postgres also reads 0x5 and 5_0 as integers
+		return Recipient{}, ErrNoRecipient
+	}
+	r.Subject, r.UserKey = *found, *userKey
 	return r, nil
 }
 
-// The parameters take the type of the column subject, whatever it is, so that
-// its index answers: a cast of the column would read the whole table.
+// isReserved reports whether a key is no recipient's: log rows without a user have
+// the empty one, and the others stand for everybody and for groups.
+func isReserved(key string) bool {
+	return key == "" || key == "*" || strings.HasPrefix(key, "group:")
+}
+
 const (
-	keyTypeSQL = `SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
-		WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key'`
-	identitySQL = `SELECT subject::text, user_key::text, pg_typeof(subject)::text
-		FROM notification_gateway.identity WHERE subject = $1`
-	identitiesSQL = `SELECT subject::text, user_key::text FROM notification_gateway.identity WHERE subject = ANY ($1)`
+	// keyTypeSQL is the SQL name of the type of feed.user_key, null where there is none.
+	keyTypeSQL = `(SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
+  WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key')`
+	identityThereSQL = `to_regclass('notification_gateway.identity') IS NOT NULL`
+	// identitySQL asks for the recipient of a subject, and whether there are several.
+	// Its parameter takes the type of the column subject, whatever it is, so that its
+	// index answers: a cast of the column would read the whole table.
+	identitySQL = `SELECT min(i.subject::text), min(i.user_key::text), min(pg_typeof(i.subject)::text), count(*)
+FROM (SELECT subject, user_key FROM notification_gateway.identity WHERE subject = $1 LIMIT 2) i`
+	// identitiesSQL asks for the recipients of many subjects; its parameter as above.
+	identitiesSQL = `SELECT subject::text, coalesce(user_key::text, '') FROM notification_gateway.identity WHERE subject = ANY ($1)`
 )
 
-// inactive returns those of the recipients, found by Recipient through the
-// view identity, that it does not give any more: the subject is gone, or names
-// somebody else by now. It asks once for all of them.
+// inactive returns those of the recipients, found by Recipient, that the view
+// identity does not give any more: the subject is gone, has several rows, or names
+// somebody else by now. It asks once for all of them. Before the view is there it
+// returns none.
 func (s *Store) inactive(ctx context.Context, recipients []Recipient) ([]Recipient, error) {
+	if !s.looksUp() {
+		return nil, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, recipientDeadline)
 	defer cancel()
 	subjects := make([]string, len(recipients))
@@ -118,16 +169,18 @@ func (s *Store) inactive(ctx context.Context, recipients []Recipient) ([]Recipie
 	if err != nil {
 		return nil, fmt.Errorf("look the recipients up: %w", err)
 	}
-	type pair struct{ subject, userKey string }
-	active := make(map[pair]bool, len(recipients))
-	var p pair
-	if _, err := pgx.ForEachRow(rows, []any{&p.subject, &p.userKey}, func() error {
-		active[p] = true
+	active := make(map[string][]string, len(recipients)) // user keys by subject
+	var subject, userKey string
+	if _, err := pgx.ForEachRow(rows, []any{&subject, &userKey}, func() error {
+		active[subject] = append(active[subject], userKey)
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("look the recipients up: %w", err)
 	}
-	return slices.DeleteFunc(slices.Clone(recipients), func(r Recipient) bool { return active[pair{r.Subject, r.UserKey}] }), nil
+	return slices.DeleteFunc(slices.Clone(recipients), func(r Recipient) bool {
+		keys := active[r.Subject]
+		return len(keys) == 1 && keys[0] == r.UserKey
+	}), nil
 }
 
 // canonical writes a key as Postgres would print it, so that the text in the

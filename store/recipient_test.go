@@ -7,19 +7,21 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
 	"github.com/seed-64e334f9/notification-gateway/store/schema"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
 // In the reference CRM a token names a Django user; the recipient is the
 // active employee of that user's username, else of the user's email.
 func TestRecipient(t *testing.T) {
 	t.Parallel()
-	c := setupWith(t, store.Config{Lookup: true})
+	c := setupWith(t, store.Config{Recipients: store.RecipientLookup})
 	c.sql(`INSERT INTO auth_user (id, username, email, is_active) VALUES (1, 'alice@example.com', 'bob@example.com', true),
 		(2, 'bob', 'bob@example.com', true), (3, 'alice', 'alice@example.com', false), (4, 'x', 'nobody@example.com', true)`)
 	for subject, want := range map[string]string{"1": "5", "2": "7", "3": "", "4": "", "99": "", "abc": "", "1; DROP TABLE x": "", "": "", "9223372036854775808": ""} {
@@ -46,7 +48,7 @@ func TestRecipientOfAClaimIsCompared(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		store.NewIdentity(s).Warn(t.Context())
+		store.NewIdentityView(s).Warn(t.Context())
 		return log.String()
 	}
 	seen := func() string {
@@ -71,7 +73,7 @@ func TestRecipientOfAClaimIsCompared(t *testing.T) {
 // 403 it would look as if everybody had left.
 func TestRecipientWithoutTheView(t *testing.T) {
 	t.Parallel()
-	c := setupWith(t, store.Config{Lookup: true})
+	c := setupWith(t, store.Config{Recipients: store.RecipientLookup})
 	c.sql("DROP VIEW notification_gateway.identity")
 	if _, err := c.store.Recipient(t.Context(), "1"); err == nil || errors.Is(err, store.ErrNoRecipient) {
 		t.Errorf("without the view: %v", err)
@@ -89,7 +91,7 @@ func TestRecipientOfOtherTypes(t *testing.T) {
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			c := setupWith(t, store.Config{Lookup: true})
+			c := setupWith(t, store.Config{Recipients: store.RecipientLookup})
 			c.sql(`DROP VIEW notification_gateway.identity;
 				CREATE TABLE people (subject %s PRIMARY KEY);
 				GRANT SELECT ON people TO notification_gateway_owner;
@@ -101,7 +103,7 @@ func TestRecipientOfOtherTypes(t *testing.T) {
 					}
 				}
 			}
-			d := store.NewDirectory(c.store)
+			d := store.NewRecipientCache(c.store)
 			var found []store.Recipient
 			for subject, there := range cases {
 				r, err := d.Recipient(t.Context(), subject)
@@ -127,10 +129,10 @@ func TestRecipientOfOtherTypes(t *testing.T) {
 // employee, must both lose their streams; nobody else must.
 func TestInactive(t *testing.T) {
 	t.Parallel()
-	c := setupWith(t, store.Config{Lookup: true})
+	c := setupWith(t, store.Config{Recipients: store.RecipientLookup})
 	c.sql(`INSERT INTO auth_user (id, username) VALUES (1, 'alice@example.com'), (2, 'bob@example.com'), (3, 'bob@example.com '), (4, 'x');
 		UPDATE auth_user SET email = 'bob@example.com' WHERE id IN (3, 4)`)
-	d := store.NewDirectory(c.store)
+	d := store.NewRecipientCache(c.store)
 	var all []store.Recipient
 	for _, subject := range []string{"1", "2", "3", "4"} {
 		r, err := d.Recipient(t.Context(), subject)
@@ -169,7 +171,7 @@ func TestInactive(t *testing.T) {
 // pages count too.
 func TestRecipientIsAnsweredByIndex(t *testing.T) {
 	t.Parallel()
-	c := setupWith(t, store.Config{Lookup: true})
+	c := setupWith(t, store.Config{Recipients: store.RecipientLookup})
 	c.sql(`INSERT INTO employees (id, first_name, last_name, email) SELECT 1000 + i, 'f', 'l', i || '@example.net' FROM generate_series(1, 20000) i;
 		INSERT INTO auth_user (username, email) SELECT 'u' || i, i || '@example.net' FROM generate_series(1, 20000) i;
 		ANALYZE employees, auth_user; SET plan_cache_mode = force_generic_plan; SET jit = off;
@@ -198,4 +200,101 @@ func TestRecipientIsAnsweredByIndex(t *testing.T) {
 		}
 		t.Logf("%s: %v rows, %d pages", statement, p.Rows, p.Hit+p.Read)
 	}
+}
+
+// Where a token names a login, and nobody had set GATEWAY_RECIPIENT, each got the
+// stream of the employee with the number of his login. The view identity decides;
+// and once it has been there, a view that is missing lets nobody in.
+func TestRecipientsAreLookedUpOnceTheViewIsThere(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	c := crmAt(t, storetest.CRM(t))
+	c.sql("DROP VIEW notification_gateway.identity; INSERT INTO auth_user (id, username) VALUES (5, 'bob@example.com'), (7, 'bob@example.com ')")
+	c.open(store.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	cache := store.NewRecipientCache(c.store)
+	var before []store.Recipient
+	for _, subject := range []string{"5", "7"} {
+		r, err := cache.Recipient(t.Context(), subject)
+		if err != nil || r.UserKey != subject {
+			t.Fatalf("without the view %s is %+v, %v", subject, r, err)
+		}
+		before = append(before, r)
+	}
+	if gone, err := cache.Inactive(t.Context(), before); len(gone) > 0 || err != nil {
+		t.Errorf("without the view %+v are inactive, %v", gone, err)
+	}
+	c.sql(`CREATE VIEW notification_gateway.identity AS SELECT id AS subject, 7::bigint AS user_key FROM auth_user; GRANT SELECT ON notification_gateway.identity TO PUBLIC`)
+	reconnect := func() {
+		n := c.metric("feed_reconnects_total", "")
+		c.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notification_gateway' AND datname = current_database()")
+		eventually(t, "the feed connects again", func() bool { return c.metric("feed_reconnects_total", "") > n && c.feed.Ready() == nil })
+	}
+	reconnect()
+	if r, err := cache.Recipient(t.Context(), "5"); err != nil || r.UserKey != "7" || r.Subject != "5" {
+		t.Errorf("with the view 5 is %+v, %v, want 7", r, err)
+	}
+	if gone, err := cache.Inactive(t.Context(), before); err != nil || len(gone) != 1 || gone[0].Subject != "5" {
+		t.Errorf("of the streams from before %+v end, %v, want that of 5", gone, err)
+	}
+	c.sql("DROP VIEW notification_gateway.identity")
+	for range 2 {
+		if r, err := c.store.Recipient(t.Context(), "5"); err == nil || errors.Is(err, store.ErrNoRecipient) {
+			t.Errorf("when the view is missing 5 is %+v, %v", r, err)
+		}
+		reconnect()
+	}
+	for _, line := range []string{"a token's user is the recipient", "recipients are looked up"} {
+		if n := strings.Count(log.String(), line); n != 1 {
+			t.Errorf("the log says %d times: %s", n, line)
+		}
+	}
+}
+
+// Of two rows for one subject the first that Postgres found was taken, and the
+// next time perhaps the other: one person's rows for another.
+func TestSeveralRecipientsOfASubjectAreRefused(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	c := setupWith(t, store.Config{Recipients: store.RecipientLookup, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	c.sql(`DROP VIEW notification_gateway.identity; CREATE TABLE who (subject text, user_key text); GRANT SELECT ON who TO PUBLIC;
+		CREATE VIEW notification_gateway.identity AS SELECT subject, user_key FROM who; GRANT SELECT ON notification_gateway.identity TO PUBLIC;
+		INSERT INTO who VALUES ('one', '5'), ('two', '5'), ('two', '7'), ('twice', '5'), ('twice', '5'), ('none', NULL), ('empty', ''), ('all', '*'), ('some', 'group:x')`)
+	if r, err := c.store.Recipient(t.Context(), "one"); err != nil || r.UserKey != "5" {
+		t.Fatalf("one is %+v, %v", r, err)
+	}
+	for _, subject := range []string{"two", "twice", "none", "empty", "all", "some"} {
+		r, err := c.store.Recipient(t.Context(), subject)
+		if !errors.Is(err, store.ErrNoRecipient) || errors.Is(err, store.ErrSeveralRecipients) != strings.HasPrefix(subject, "tw") {
+			t.Errorf("%s is %+v, %v", subject, r, err)
+		}
+		if _, found := store.FindRecipient(t.Context(), c.url, store.RecipientAuto, subject); !errors.Is(found, store.ErrNoRecipient) {
+			t.Errorf("check says of %s: %v", subject, found)
+		}
+	}
+	if n := strings.Count(log.String(), "several rows"); n != 2 || strings.Contains(log.String(), "twice") {
+		t.Errorf("the log says %s", log.String())
+	}
+	c.sql("INSERT INTO who VALUES ('one', '7')")
+	cache := store.NewRecipientCache(c.store)
+	if gone, err := cache.Inactive(t.Context(), []store.Recipient{{Subject: "one", UserKey: "5"}, {Subject: "none", UserKey: "5"}}); err != nil || len(gone) != 2 {
+		t.Errorf("%+v become inactive, %v, want both", gone, err)
+	}
+}
+
+// syncBuffer takes what several goroutines log.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }

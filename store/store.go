@@ -23,12 +23,12 @@ var ErrNotReady = errors.New("the feed has not reached Postgres yet")
 // Config is what a Store needs. It holds no default that differs from its zero
 // value but where a comment says so.
 type Config struct {
-	URL       string        // connection string for queries, pooled
-	ListenURL string        // direct connection for LISTEN; empty is URL
-	Retention time.Duration // how long a cursor stays good; required
-	Lookup    bool          // recipients come from the view identity, not from the claim
-	Logger    *slog.Logger
-	Metrics   *Metrics
+	URL        string        // connection string for queries, pooled
+	ListenURL  string        // direct connection for LISTEN; empty is URL
+	Retention  time.Duration // how long a cursor stays good; required
+	Recipients RecipientMode // where a token's recipient comes from; empty is RecipientAuto
+	Logger     *slog.Logger
+	Metrics    *Metrics
 }
 
 // Store reads notifications and recipients. Its methods may be called from any
@@ -43,6 +43,7 @@ type Store struct {
 	batches, replays loading                // how rows are loaded for either
 	replayTurns      *turns
 	unread           unreadLists
+	identity         identitySeen
 	rowSize          atomic.Int64 // of the last page that was loaded, in bytes; where the next one begins to guess
 	direct           atomic.Bool  // the pool's connections go to Postgres itself; written at each connect
 }

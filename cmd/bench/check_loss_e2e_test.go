@@ -40,7 +40,7 @@ func startGateway(t *testing.T, binary, database, addr string) *victim {
 			p.cmd.Env = append(p.cmd.Env, v)
 		}
 	}
-	p.cmd.Env = append(p.cmd.Env, "DATABASE_URL="+database, "GATEWAY_JWT_SECRET="+testSecret, "GATEWAY_ADDR="+addr,
+	p.cmd.Env = append(p.cmd.Env, "DATABASE_URL="+database, "GATEWAY_JWT_SECRET="+testSecret, "GATEWAY_RECIPIENT=claim", "GATEWAY_ADDR="+addr,
 		"GATEWAY_ADMIN_ADDR=127.0.0.1:0", "GATEWAY_MAX_STREAMS=500", "GATEWAY_DRAIN=1s")
 	in, out, err := os.Pipe()
 	if err != nil {

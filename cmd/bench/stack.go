@@ -105,7 +105,7 @@ func (b *bench) open(ctx context.Context, env ...string) (*site, error) {
 		return nil, err
 	}
 	env = append([]string{
-		"DATABASE_URL=" + s.dbURL, "GATEWAY_JWT_SECRET=" + b.secret, "GATEWAY_DRAIN=0s",
+		"DATABASE_URL=" + s.dbURL, "GATEWAY_JWT_SECRET=" + b.secret, "GATEWAY_RECIPIENT=claim", "GATEWAY_DRAIN=0s",
 		"GATEWAY_MAX_STREAMS=" + strconv.Itoa(openFileLimit()-filesBeside),
 	}, env...)
 	if err := s.start(ctx, b.binary, env); err != nil {

@@ -63,7 +63,7 @@ func startStack(ctx context.Context, env []string, say func(string, ...any)) (_ 
 		return nil, err
 	}
 	environment := append(os.Environ(),
-		"DATABASE_URL="+url, "GATEWAY_JWT_SECRET="+string(s.secret), "GATEWAY_COOKIE_INSECURE=true",
+		"DATABASE_URL="+url, "GATEWAY_JWT_SECRET="+string(s.secret), "GATEWAY_RECIPIENT=claim", "GATEWAY_COOKIE_INSECURE=true",
 		"GATEWAY_DRAIN=3s", "GATEWAY_MAX_STREAMS=1000")
 	environment = append(environment, env...)
 	for _, args := range [][]string{{"migrate", "--mapping", "reference_crm"}, {"attach", "public.notifications"}} {

@@ -37,7 +37,7 @@ func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 			return usageError{errors.New("--token -: standard input is empty")}
 		}
 	}
-	findings := schema.Check(ctx, schema.CheckOptions{URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Lookup: c.Recipient == "lookup"})
+	findings := schema.Check(ctx, schema.CheckOptions{URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Lookup: c.Recipient == "lookup", Auto: c.Recipient == "auto"})
 	findings = append(findings, checkTokens(ctx, c, *given)...)
 	bad := 0
 	for _, f := range findings {

@@ -28,8 +28,12 @@ func checkToken(ctx context.Context, c config, verifier *auth.Verifier, token st
 	} else {
 		detail += ", until " + identity.Expires.UTC().Format(time.RFC3339)
 	}
-	recipient, err := store.FindRecipient(ctx, c.DatabaseURL, c.Recipient == "lookup", identity.Subject)
+	recipient, err := store.FindRecipient(ctx, c.DatabaseURL, store.RecipientMode(c.Recipient), identity.Subject)
 	switch {
+	case errors.Is(err, store.ErrSeveralRecipients):
+		return schema.Finding{Name: "token", Detail: detail + ", and the view identity has several rows for it (403)", Mend: "mend the view notification_gateway.identity: one row for each subject"}
+	case errors.Is(err, store.ErrNoRecipient) && c.Recipient == "auto":
+		return schema.Finding{Name: "token", Detail: detail + ", but names no active recipient (403)", Mend: "look for the subject in the view notification_gateway.identity; without that view, compare GATEWAY_JWT_USER_CLAIM with whom the notifications are for"}
 	case errors.Is(err, store.ErrNoRecipient) && c.Recipient == "lookup":
 		return schema.Finding{Name: "token", Detail: detail + ", but names no active recipient (403)", Mend: "look for the subject in the view notification_gateway.identity"}
 	case errors.Is(err, store.ErrNoRecipient):

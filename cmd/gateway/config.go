@@ -34,8 +34,8 @@ type config struct {
 	JWTUserClaim      string        `envconfig:"GATEWAY_JWT_USER_CLAIM" default:"user_id" desc:"claim that names the user, integer or string"`
 	JWTRequireExp     bool          `envconfig:"GATEWAY_JWT_REQUIRE_EXP" default:"true" desc:"false: tokens without exp are taken too, and stay good until their key goes"`
 	JWTLeeway         time.Duration `envconfig:"GATEWAY_JWT_LEEWAY" default:"30s" desc:"how far clocks may differ"`
-	Recipient         string        `envconfig:"GATEWAY_RECIPIENT" default:"claim" desc:"claim: the claim is the user key; lookup: it is looked up, and needs the view identity"`
-	RecipientCheck    time.Duration `envconfig:"GATEWAY_RECIPIENT_CHECK" default:"5m" desc:"with lookup: how often an open stream's recipient is looked up again; 0: never"`
+	Recipient         string        `envconfig:"GATEWAY_RECIPIENT" default:"auto" desc:"claim: the claim is the user key; lookup: it is looked up in the view identity; auto: lookup where the view is there, else claim"`
+	RecipientCheck    time.Duration `envconfig:"GATEWAY_RECIPIENT_CHECK" default:"5m" desc:"how often an open stream's recipient is looked up again; 0: never"`
 	Cookie            string        `envconfig:"GATEWAY_COOKIE" default:"notifications_token" desc:"name of the session cookie"`
 	CookieInsecure    bool          `envconfig:"GATEWAY_COOKIE_INSECURE" default:"false" desc:"true: the session cookie also goes over plain HTTP"`
 	AllowedOrigins    []string      `envconfig:"GATEWAY_ALLOWED_ORIGINS" desc:"exact origins of other sites whose pages may connect, comma-separated"`
@@ -267,8 +267,8 @@ func (c *config) validateTokens() error {
 	if c.JWTLeeway < 0 || c.JWTLeeway > time.Hour {
 		return errors.New("GATEWAY_JWT_LEEWAY: must be between 0 and 1h")
 	}
-	if c.Recipient != "claim" && c.Recipient != "lookup" {
-		return errors.New("GATEWAY_RECIPIENT: must be claim or lookup")
+	if c.Recipient != "auto" && c.Recipient != "claim" && c.Recipient != "lookup" {
+		return errors.New("GATEWAY_RECIPIENT: must be auto, claim or lookup")
 	}
 	return nil
 }

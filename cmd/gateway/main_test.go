@@ -45,7 +45,7 @@ func environment(t testing.TB, database string) {
 		}
 	}
 	for name, value := range map[string]string{
-		"DATABASE_URL": database, "GATEWAY_JWT_SECRET": testSecret, "GATEWAY_ADDR": "127.0.0.1:0",
+		"DATABASE_URL": database, "GATEWAY_JWT_SECRET": testSecret, "GATEWAY_RECIPIENT": "claim", "GATEWAY_ADDR": "127.0.0.1:0",
 		"GATEWAY_ADMIN_ADDR": "127.0.0.1:0", "GATEWAY_DRAIN": "1s",
 	} {
 		t.Setenv(name, value)

@@ -66,7 +66,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // source is Postgres as the gateway sees it: whom a token names is remembered.
 type source struct {
 	*store.Store
-	directory *store.Directory
+	directory *store.RecipientCache
 }
 
 func (s source) Recipient(ctx context.Context, subject string) (store.Recipient, error) {
@@ -79,8 +79,8 @@ type service struct {
 	logger    *slog.Logger
 	registry  *prometheus.Registry
 	store     *store.Store
-	directory *store.Directory
-	identity  *store.Identity
+	directory *store.RecipientCache
+	identity  *store.IdentityView
 	feed      *store.Feed
 	verifier  *auth.Verifier
 	gateway   *gateway.Gateway
@@ -96,7 +96,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	st, err := store.Open(ctx, store.Config{
 		URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Retention: c.Retention,
-		Lookup: c.Recipient == "lookup", Logger: logger, Metrics: store.NewMetrics(registry),
+		Recipients: store.RecipientMode(c.Recipient), Logger: logger, Metrics: store.NewMetrics(registry),
 	})
 	if err != nil {
 		return nil, usageError{fmt.Errorf("DATABASE_URL: %w", err)}
@@ -110,7 +110,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		return nil, usageError{fmt.Errorf("token verification: %w", err)}
 	}
 	verifier.Register(registry)
-	directory := store.NewDirectory(st)
+	directory := store.NewRecipientCache(st)
 	gw := gateway.New(gateway.Config{
 		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, CursorRefresh: min(time.Hour, c.Retention/4), Retention: c.Retention, MaxStreams: c.MaxStreams,
 		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit,
@@ -139,7 +139,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		files.files = append(files.files, pair)
 	}
 	return &service{
-		config: c, logger: logger, registry: registry, store: st, directory: directory, identity: store.NewIdentity(st), feed: feed, verifier: verifier,
+		config: c, logger: logger, registry: registry, store: st, directory: directory, identity: store.NewIdentityView(st), feed: feed, verifier: verifier,
 		gateway: gw, public: public, files: files, draining: make(chan struct{}),
 	}, nil
 }
@@ -176,7 +176,7 @@ func (s *service) run(ctx context.Context) error {
 	start("prune", s.store.Prune)
 	start("identity", s.identity.Run)
 	start("files", s.files.run)
-	if s.config.Recipient == "lookup" && s.config.RecipientCheck > 0 {
+	if s.config.Recipient != "claim" && s.config.RecipientCheck > 0 {
 		start("recipients", func(ctx context.Context) error {
 			return s.gateway.CheckRecipients(ctx, s.directory, s.config.RecipientCheck)
 		})

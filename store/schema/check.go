@@ -39,6 +39,7 @@ type CheckOptions struct {
 	URL       string // connection string for queries; its role's rights are what counts
 	ListenURL string // direct connection for LISTEN; empty is URL
 	Lookup    bool   // recipients come from the view identity, not from the claim
+	Auto      bool   // recipients come from the view identity where it is there
 }
 
 // Check looks at everything that a gateway with these options needs of
@@ -49,6 +50,11 @@ func Check(ctx context.Context, options CheckOptions) []Finding {
 		return []Finding{{Name: "postgres", Detail: err.Error(), Mend: "check DATABASE_URL, the network and pg_hba.conf"}}
 	}
 	defer conn.Close(ctx)
+	if options.Auto {
+		// Without the schema the checks below say so.
+		err := conn.QueryRow(ctx, "SELECT to_regclass('notification_gateway.identity') IS NOT NULL").Scan(&options.Lookup)
+		options.Lookup = options.Lookup && err == nil
+	}
 	d := doctor{conn: conn, listenURL: cmp.Or(options.ListenURL, options.URL), lookup: options.Lookup}
 	checks := []check{
 		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write), and let its sessions write", d.primary},

@@ -12,14 +12,14 @@ const (
 	rememberAtAll = 16384           // subjects: a storm of reconnects comes from fewer, and each costs up to some 400 bytes
 )
 
-// Directory looks recipients up and remembers each answer for seconds: when a
+// RecipientCache looks recipients up and remembers each answer for seconds: when a
 // replica restarts, everybody's tabs come at once, and each user has several.
 // While one subject is being looked up, the others who ask for it wait for the
 // same answer. Its methods may be called from any goroutine.
-type Directory struct {
+type RecipientCache struct {
 	find     func(ctx context.Context, subject string) (Recipient, error)
 	inactive func(ctx context.Context, recipients []Recipient) ([]Recipient, error)
-	lookup   bool
+	looksUp  func() bool
 
 	mu      sync.Mutex
 	answers map[string]*answer // by subject as asked; guarded by mu
@@ -34,18 +34,20 @@ type answer struct {
 	at        time.Time
 }
 
-// NewDirectory makes a Directory over a Store. Where recipients are not looked
-// up it passes everything through.
-func NewDirectory(s *Store) *Directory { return newDirectory(s.config.Lookup, s.Recipient, s.inactive) }
+// NewRecipientCache makes a RecipientCache over a Store. While recipients are not
+// looked up it passes everything through.
+func NewRecipientCache(s *Store) *RecipientCache {
+	return newRecipientCache(s.looksUp, s.Recipient, s.inactive)
+}
 
-func newDirectory(lookup bool, find func(context.Context, string) (Recipient, error), inactive func(context.Context, []Recipient) ([]Recipient, error)) *Directory {
-	return &Directory{lookup: lookup, find: find, inactive: inactive, answers: map[string]*answer{}}
+func newRecipientCache(looksUp func() bool, find func(context.Context, string) (Recipient, error), inactive func(context.Context, []Recipient) ([]Recipient, error)) *RecipientCache {
+	return &RecipientCache{looksUp: looksUp, find: find, inactive: inactive, answers: map[string]*answer{}}
 }
 
 // Recipient is Store.Recipient, from memory when it was asked for a moment
 // ago; also that a subject names nobody is remembered, but no other error.
-func (d *Directory) Recipient(ctx context.Context, subject string) (Recipient, error) {
-	if !d.lookup {
+func (d *RecipientCache) Recipient(ctx context.Context, subject string) (Recipient, error) {
+	if !d.looksUp() {
 		return d.find(ctx, subject)
 	}
 	a, mine := d.enter(subject)
@@ -69,7 +71,7 @@ func (d *Directory) Recipient(ctx context.Context, subject string) (Recipient, e
 
 // enter returns the answer that is fresh or under way, or a new one that the
 // caller must complete.
-func (d *Directory) enter(subject string) (a *answer, mine bool) {
+func (d *RecipientCache) enter(subject string) (a *answer, mine bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if a, ok := d.answers[subject]; ok && a.fresh() {
@@ -95,7 +97,7 @@ func (a *answer) fresh() bool {
 	}
 }
 
-func (d *Directory) forget(subject string, a *answer) {
+func (d *RecipientCache) forget(subject string, a *answer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.answers[subject] == a {
@@ -106,7 +108,7 @@ func (d *Directory) forget(subject string, a *answer) {
 // Inactive returns those of the recipients that are not active any more, in
 // one query, and forgets what it knew of them, so that they do not get in
 // again. Only recipients that were looked up can be asked for.
-func (d *Directory) Inactive(ctx context.Context, recipients []Recipient) ([]Recipient, error) {
+func (d *RecipientCache) Inactive(ctx context.Context, recipients []Recipient) ([]Recipient, error) {
 	if len(recipients) == 0 {
 		return nil, nil
 	}

@@ -34,10 +34,10 @@ func (r *register) fail(err error) { r.err.Store(&err) }
 
 // A replica that starts gets everybody's tabs at once: one look-up a user must
 // do for all of them, and the first tab's being closed must not fail the rest.
-func TestDirectoryAsksOnceForAHerd(t *testing.T) {
+func TestRecipientCacheAsksOnceForAHerd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r register
-		d := newDirectory(true, r.find, nil)
+		d := newRecipientCache(lookUp, r.find, nil)
 		first, leave := context.WithCancel(t.Context())
 		for i := range 100 {
 			ctx := t.Context()
@@ -66,10 +66,10 @@ func TestDirectoryAsksOnceForAHerd(t *testing.T) {
 
 // Remembered too long, somebody who was dismissed gets in; an outage that is
 // remembered lasts longer than it did; without a bound the memory fills up.
-func TestDirectoryForgets(t *testing.T) {
+func TestRecipientCacheForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r register
-		d := newDirectory(true, r.find, func(_ context.Context, all []Recipient) ([]Recipient, error) { return all, nil })
+		d := newRecipientCache(lookUp, r.find, func(_ context.Context, all []Recipient) ([]Recipient, error) { return all, nil })
 		ask := func(want error, asked int32) {
 			t.Helper()
 			before := r.asked.Load()
@@ -108,3 +108,6 @@ func TestDirectoryForgets(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+func lookUp() bool      { return true }
+func passThrough() bool { return false }
