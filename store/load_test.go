@@ -125,7 +125,7 @@ func TestCharacterKeys(t *testing.T) {
 	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
 		t.Fatal(err)
 	}
-	if err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "recipient", IDColumn: "id"}); err != nil {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "recipient", IDColumn: "id"}); err != nil {
 		t.Fatal(err)
 	}
 	c.open(store.Config{})
@@ -248,7 +248,7 @@ func TestAttachAndDetach(t *testing.T) {
 		DROP VIEW notification_gateway.feed`)
 	quoted := schema.AttachOptions{Table: `"Crm"."Notification"`, UserColumn: "User", IDColumn: "Id"}
 	for range 2 { // again changes nothing
-		if err := schema.Attach(t.Context(), c.url, quoted); err != nil {
+		if _, err := schema.Attach(t.Context(), c.url, quoted); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -261,7 +261,7 @@ func TestAttachAndDetach(t *testing.T) {
 		{Table: "notifications", UserColumn: "nobody", IDColumn: "id"},
 		{Table: "notifications; DROP TABLE leads", UserColumn: "user_id", IDColumn: "id"},
 	} {
-		if err := schema.Attach(t.Context(), c.url, bad); err == nil {
+		if _, err := schema.Attach(t.Context(), c.url, bad); err == nil {
 			t.Errorf("attach %+v worked", bad)
 		}
 	}
@@ -296,7 +296,7 @@ func TestMigrateUpgrades(t *testing.T) {
 	if err := c.conn.QueryRow(t.Context(), "SELECT has_function_privilege($1, 'notification_gateway.mind()', 'EXECUTE')", role).Scan(&granted); err != nil || !granted {
 		t.Errorf("the role may mind: %v, %v", granted, err)
 	}
-	if err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}); err != nil {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}); err != nil {
 		t.Fatal(err)
 	}
 	heard := c.listen()

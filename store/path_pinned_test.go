@@ -30,7 +30,7 @@ func TestNobodyElsesFunctionsAreCalled(t *testing.T) {
 	}
 	none("migrate")
 	options := schema.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}
-	if err := schema.Attach(t.Context(), c.url, options); err != nil {
+	if _, err := schema.Attach(t.Context(), c.url, options); err != nil {
 		t.Fatal(err)
 	}
 	none("attach")

@@ -22,8 +22,12 @@ func attach(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := schema.Attach(ctx, c.DatabaseURL, schema.AttachOptions{Table: rest[0], UserColumn: *user, IDColumn: *id}); err != nil {
+	warnings, err := schema.Attach(ctx, c.DatabaseURL, schema.AttachOptions{Table: rest[0], UserColumn: *user, IDColumn: *id})
+	if err != nil {
 		return err
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(stdout, "warning:", w)
 	}
 	fmt.Fprintf(stdout, "attached to %s\n", rest[0])
 	return nil

@@ -18,7 +18,7 @@ func TestAttachSaysWhatToDo(t *testing.T) {
 	plain := c.as("attacher")
 	expect := func(url, table, user, want string) {
 		t.Helper()
-		err := schema.Attach(t.Context(), url, schema.AttachOptions{Table: table, UserColumn: user, IDColumn: "id"})
+		_, err := schema.Attach(t.Context(), url, schema.AttachOptions{Table: table, UserColumn: user, IDColumn: "id"})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("attach to %s says %v, want %q", table, err, want)
 		}
@@ -67,7 +67,7 @@ func TestAttachSaysWhatToDo(t *testing.T) {
 
 	holder := c.connect()
 	c.on(holder, "BEGIN; LOCK TABLE held")
-	expect(c.url, "held", "user_id", "a transaction holds the table; try again")
+	expect(c.url, "held", "id", "a transaction holds the table; try again")
 	c.on(holder, "ROLLBACK")
 }
 

@@ -5,17 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 // Finding is one line of the doctor's report: what was looked at, whether it
-// holds, what was seen, and, when it does not hold, how to mend it.
+// holds, what was seen, and, when it does not hold or the operator should know
+// something all the same, what to do.
 type Finding struct {
 	Name   string `json:"name"`
 	OK     bool   `json:"ok"`
@@ -61,6 +59,7 @@ func Check(ctx context.Context, options CheckOptions) []Finding {
 		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres; until then the gateway polls, which loses nothing but is slower", d.listen},
 		{"objects", "run gateway migrate", d.objects},
 		{"trigger", "run gateway attach TABLE, with --user-column and --id-column where they are not user_id and id", d.trigger},
+		{"security", "", d.security},
 		{"feed", "mend the mapping, then run gateway migrate --mapping FILE", d.feed},
 		{"sample", "run SELECT * FROM notification_gateway.feed LIMIT 1, mend the mapping, then run gateway migrate --mapping FILE", d.sample},
 		{"grants", "run gateway migrate --grant-to ROLE", d.grants},
@@ -78,13 +77,26 @@ func Check(ctx context.Context, options CheckOptions) []Finding {
 		detail, err := l.at(asking)
 		cancel()
 		f := Finding{Name: l.name, OK: err == nil, Detail: detail}
-		if err != nil {
+		var advised *advisedError
+		switch {
+		case errors.As(err, &advised):
+			f.OK, f.Detail, f.Mend = advised.ok, advised.what, advised.mend
+		case err != nil:
 			f.Detail, f.Mend = err.Error(), cmp.Or(mend(err), l.mend)
 		}
 		out = append(out, f)
 	}
 	return out
 }
+
+// advisedError is what a check found, with what to do about it. With ok the check
+// holds, and the advice is a warning.
+type advisedError struct {
+	ok         bool
+	what, mend string
+}
+
+func (e *advisedError) Error() string { return e.what }
 
 // errNewer says that it is not the objects that are to be brought up to date.
 var errNewer = errors.New("a newer gateway has migrated them")
@@ -132,10 +144,24 @@ func (d doctor) listen(ctx context.Context) (string, error) {
 	defer listener.Close(ctx)
 	const probe = "notification_gateway_check"
 	if _, err := listener.Exec(ctx, "LISTEN "+probe); err != nil {
+		if pg.SQLState(err) == pg.ReadOnly {
+			return "", &advisedError{what: "GATEWAY_LISTEN_DATABASE_URL is a standby, where LISTEN is not possible", mend: "point it at the primary"}
+		}
 		return "", err
 	}
+	const whichSQL = "SELECT format('database %s of the server that started at %s', current_database(), pg_postmaster_start_time())"
+	var here, there string
+	if err := d.conn.QueryRow(ctx, whichSQL).Scan(&here); err != nil {
+		return "", err
+	}
+	if err := listener.QueryRow(ctx, whichSQL).Scan(&there); err != nil {
+		return "", err
+	}
+	if here != there {
+		return "", &advisedError{what: "GATEWAY_LISTEN_DATABASE_URL is " + there + ", DATABASE_URL is " + here, mend: "point both at the same database of the primary"}
+	}
 	began := time.Now()
-	if _, err := d.conn.Exec(ctx, "SELECT pg_notify($1, '')", probe); err != nil {
+	if _, err := d.conn.Exec(ctx, "SELECT pg_notify($1::text, ''::text)", probe); err != nil {
 		return "", err
 	}
 	if err := listener.WaitForNotification(ctx); err != nil {
@@ -160,31 +186,10 @@ func (d doctor) objects(ctx context.Context) (string, error) {
 		}
 		return "", err
 	}
+	if err := d.functions(ctx); err != nil {
+		return "", err
+	}
 	return fmt.Sprintf("version %d", version), nil
-}
-
-func (d doctor) trigger(ctx context.Context) (string, error) {
-	rows, err := d.conn.Query(ctx, `SELECT t.tgrelid::regclass::text, t.tgenabled = 'A' FROM pg_trigger t
-		WHERE t.tgname = $1 AND NOT t.tgisinternal AND t.tgparentid = 0`, triggerName)
-	if err != nil {
-		return "", err
-	}
-	var tables []string
-	var table string
-	var always bool
-	if _, err := pgx.ForEachRow(rows, []any{&table, &always}, func() error {
-		if !always {
-			return fmt.Errorf("the trigger on %s is not enabled ALWAYS", table)
-		}
-		tables = append(tables, table)
-		return nil
-	}); err != nil {
-		return "", err
-	}
-	if len(tables) == 0 {
-		return "", errors.New("no table has the capture trigger")
-	}
-	return "on " + strings.Join(tables, ", "), nil
 }
 
 func (d doctor) grants(ctx context.Context) (string, error) {

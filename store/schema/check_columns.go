@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +32,9 @@ func (d doctor) columns(ctx context.Context) (string, error) {
 	}
 	var sides []string
 	for _, c := range all {
+		if err := c.readable(); err != nil {
+			return "", err
+		}
 		if err := c.fits(feed); err != nil {
 			return "", err
 		}
@@ -51,7 +53,7 @@ func (d doctor) compare(ctx context.Context, id column) (string, error) {
 		return "", err
 	case newest.nameless > 0:
 		return "", fmt.Errorf("%d of the newest captured rows have no ID: that is in another column", newest.nameless)
-	case len(newest.items) == 0:
+	case len(newest.rows) == 0:
 		return "nothing was captured yet", nil
 	}
 	found, err := d.recipients(ctx, id, newest.items)
@@ -61,29 +63,37 @@ func (d doctor) compare(ctx context.Context, id column) (string, error) {
 	if len(found) == 0 {
 		return d.unknown(ctx, id, newest)
 	}
-	others, example := 0, ""
-	for item, user := range found {
-		if newest.users[item] != user {
+	there, others, example := 0, 0, ""
+	for _, row := range newest.rows {
+		users := found[row.item]
+		if len(users) == 0 {
+			continue
+		}
+		if there++; !slices.Contains(users, row.user) { // several users may have the same item
 			others++
-			example = fmt.Sprintf("item %s was captured for %q, the feed has it for %q", item, newest.users[item], user)
+			example = fmt.Sprintf("item %s was captured for %q, the feed has it for %q", row.item, row.user, users[0])
 		}
 	}
-	if others > len(found)/2 {
-		return "", fmt.Errorf("%s: so with %d of the newest %d", example, others, len(newest.items))
+	if others > there/2 {
+		return "", fmt.Errorf("%s: so with %d of the newest %d", example, others, len(newest.rows))
 	}
-	return fmt.Sprintf("the feed has %d of the newest %d captured rows, %d of them for another user by now", len(found), len(newest.items), others), nil
+	return fmt.Sprintf("the feed has %d of the newest %d captured rows, %d of them for another user by now", there, len(newest.rows), others), nil
 }
 
 // unknown says why the feed may have none of the captured rows. It is no fault
 // that the CRM deleted them, if the feed does not show that they are there.
 func (d doctor) unknown(ctx context.Context, id column, newest captured) (string, error) {
-	swapped, err := d.recipients(ctx, id, slices.Collect(maps.Values(newest.users)))
+	var users []string
+	for _, row := range newest.rows {
+		users = append(users, row.user)
+	}
+	swapped, err := d.recipients(ctx, id, users)
 	if err != nil && !pg.IsDataError(err) {
 		return "", err
 	}
-	for item, user := range newest.users {
-		if swapped[user] == item {
-			return "", fmt.Errorf("item %s was captured for %q, the feed has item %[2]s for %[1]q: the columns are swapped", item, user)
+	for _, row := range newest.rows {
+		if slices.Contains(swapped[row.user], row.item) {
+			return "", fmt.Errorf("item %s was captured for %q, the feed has item %[2]s for %[1]q: the columns are swapped", row.item, row.user)
 		}
 	}
 	missed, err := d.between(ctx, newest.from, newest.to)
@@ -91,24 +101,20 @@ func (d doctor) unknown(ctx context.Context, id column, newest captured) (string
 		return "", err
 	}
 	if missed != "" {
-		return "", fmt.Errorf("the feed has none of the newest %d captured rows, but item %s of the same time, which was not captured", len(newest.items), missed)
+		return "", fmt.Errorf("the feed has none of the newest %d captured rows, but item %s of the same time, which was not captured", len(newest.rows), missed)
 	}
-	return fmt.Sprintf("the feed has none of the newest %d captured rows: they were deleted, or it selects other columns", len(newest.items)), nil
+	return fmt.Sprintf("the feed has none of the newest %d captured rows: they were deleted, or it selects other columns", len(newest.rows)), nil
 }
 
 // recipients returns the user keys that the feed has for items.
-func (d doctor) recipients(ctx context.Context, id column, items []string) (map[string]string, error) {
-	kind := id.sqlType
-	if id.base == "bpchar" {
-		kind = id.base // its other name cuts all but the first character off
-	}
-	rows, err := d.conn.Query(ctx, "SELECT id::text, coalesce(user_key::text, '') FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+kind+"[])", items)
+func (d doctor) recipients(ctx context.Context, id column, items []string) (map[string][]string, error) {
+	rows, err := d.conn.Query(ctx, "SELECT id::text, coalesce(user_key::text, '') FROM notification_gateway.feed WHERE id = ANY ($1::text[]::"+id.cast()+"[])", items)
 	if err != nil {
 		return nil, fmt.Errorf("look the captured rows up: %w", err)
 	}
-	found := map[string]string{}
+	found := map[string][]string{}
 	var item, user string
-	if _, err := pgx.ForEachRow(rows, []any{&item, &user}, func() error { found[item] = user; return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&item, &user}, func() error { found[item] = append(found[item], user); return nil }); err != nil {
 		return nil, fmt.Errorf("look the captured rows up: %w", err)
 	}
 	return found, nil
@@ -116,9 +122,9 @@ func (d doctor) recipients(ctx context.Context, id column, items []string) (map[
 
 // captured is a part of the log.
 type captured struct {
-	items    []string
-	users    map[string]string // by item
-	nameless int               // rows whose item has no ID
+	rows     []struct{ item, user string } // newest first
+	items    []string                      // of the rows
+	nameless int                           // rows whose item has no ID
 	from, to time.Time
 }
 
@@ -132,7 +138,7 @@ func (d doctor) newest(ctx context.Context) (captured, error) {
 	if err != nil {
 		return captured{}, fmt.Errorf("read the log: %w", err)
 	}
-	c := captured{users: map[string]string{}}
+	var c captured
 	var user, item string
 	var at time.Time
 	_, err = pgx.ForEachRow(rows, []any{&user, &item, &at}, func() error {
@@ -149,7 +155,7 @@ func (d doctor) newest(ctx context.Context) (captured, error) {
 		if at.After(c.to) {
 			c.to = at
 		}
-		c.items, c.users[item] = append(c.items, item), user
+		c.items, c.rows = append(c.items, item), append(c.rows, struct{ item, user string }{item, user})
 		return nil
 	})
 	if err != nil {

@@ -30,7 +30,8 @@ func (c *crm) alertsView(id, userKey string) {
 }
 
 func (c *crm) attach(user, id string) error {
-	return schema.Attach(c.Context(), c.url, schema.AttachOptions{Table: "alert", UserColumn: user, IDColumn: id})
+	_, err := schema.Attach(c.Context(), c.url, schema.AttachOptions{Table: "alert", UserColumn: user, IDColumn: id})
+	return err
 }
 
 // columns returns what the doctor says of the columns.

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
+	"github.com/jackc/pgx/v5"
 )
 
 // feed looks at the columns of the view.
@@ -19,7 +20,7 @@ func (d doctor) feed(ctx context.Context) (string, error) {
 	if len(columns) == 0 {
 		return "", errors.New("the view feed is missing")
 	}
-	const keys = "int2 int4 int8 uuid text varchar bpchar citext" // those that have a family
+	const keys = "int2 int4 int8 uuid text varchar bpchar" // those that have a family
 	for _, want := range []struct{ name, bases, kind string }{
 		{"id", keys, "an integer, a UUID or text"},
 		{"user_key", keys, "an integer, a UUID or text"},
@@ -31,34 +32,16 @@ func (d doctor) feed(ctx context.Context) (string, error) {
 		if !ok {
 			return "", fmt.Errorf("the view feed has no column %s, but %s", want.name, names(columns))
 		}
+		if c.base == "citext" {
+			return "", fmt.Errorf("column %s of the view feed is citext, which the database compares without case and the gateway with it: select lower(%[1]s::text) AS %[1]s, and attach a column that holds the same", c.name)
+		}
 		if !slices.Contains(strings.Fields(want.bases), c.base) {
 			return "", fmt.Errorf("column %s of the view feed is %s, not %s", c.name, c.sqlType, want.kind)
 		}
 	}
 	id, _ := named(columns, "id")
 	userKey, _ := named(columns, "user_key")
-	return fmt.Sprintf("id %s, user_key %s", id.sqlType, userKey.sqlType), nil
-}
-
-// sample loads all columns of a row: a view may be there and fail for each.
-func (d doctor) sample(ctx context.Context) (string, error) {
-	rows, err := d.conn.Query(ctx, "SELECT "+view.DataColumns+", f.* FROM notification_gateway.feed f LIMIT 1")
-	if err != nil {
-		return "", fmt.Errorf("load a row of the view feed: %w", err)
-	}
-	defer rows.Close()
-	seen := "no notification yet to try"
-	for rows.Next() {
-		raw := rows.RawValues()
-		if _, err := view.AppendCompact(nil, raw[0], view.IsTrue(raw[1])); err != nil {
-			return "", fmt.Errorf("load a row of the view feed: %w", err)
-		}
-		seen = "a row loads"
-	}
-	if err := rows.Err(); err != nil {
-		return "", fmt.Errorf("load a row of the view feed: %w", err)
-	}
-	return seen, nil
+	return fmt.Sprintf("id %s, user_key %s", id.sqlType, userKey.sqlType), d.caseCompared(ctx, "feed")
 }
 
 // identity looks at the columns of the view, which must give keys that the
@@ -86,5 +69,52 @@ func (d doctor) identity(ctx context.Context) (string, error) {
 	if to, ok := named(feed, "user_key"); ok && !userKey.mayEqual(to) {
 		return "", fmt.Errorf("identity.user_key is %s, but feed.user_key is %s", userKey.sqlType, to.sqlType)
 	}
-	return fmt.Sprintf("subject %s, user_key %s", subject.sqlType, userKey.sqlType), nil
+	if subject.base == "citext" {
+		return "", errors.New("identity.subject is citext, which the database compares without case and the gateway with it: select subject::text, or lower(subject::text) where tokens hold it in lower case")
+	}
+	if err := d.twice(ctx); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("subject %s, user_key %s", subject.sqlType, userKey.sqlType), d.caseCompared(ctx, "identity")
+}
+
+// twice looks for a subject with two rows, whose tokens are refused. A view that
+// takes too long to say is no fault.
+func (d doctor) twice(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkDeadline/2)
+	defer cancel()
+	var subject string
+	err := d.conn.QueryRow(ctx, "SELECT coalesce(min(i.subject::text), 'null') FROM notification_gateway.identity i GROUP BY i.subject HAVING count(*) > 1 LIMIT 1").Scan(&subject)
+	if err == nil {
+		return &advisedError{what: fmt.Sprintf("the view identity has several rows for the subject %s, whose tokens are refused (403)", subject), mend: "write the view so that it has one row for each subject; further keys belong into its column also"}
+	}
+	return nil //nolint:nilerr // no such row, or no time
+}
+
+// caseCompared looks for citext columns that a view compares. A mapping is
+// applied under the pinned path, where = compares them with case; their own
+// operator, which does not, needs its schema.
+func (d doctor) caseCompared(ctx context.Context, name string) error {
+	rows, err := d.conn.Query(ctx, `SELECT DISTINCT a.attname::text, n.nspname::text, pg_get_viewdef(v.oid)
+		FROM pg_class v JOIN pg_rewrite r ON r.ev_class = v.oid
+		JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0
+		JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace n ON n.oid = t.typnamespace
+		WHERE v.relnamespace = 'notification_gateway'::regnamespace AND v.relname = $1::name AND t.typname = 'citext'`, name)
+	if err != nil {
+		return fmt.Errorf("look for citext: %w", err)
+	}
+	var column, space, text, found, where string
+	if _, err := pgx.ForEachRow(rows, []any{&column, &space, &text}, func() error {
+		side := `\(([\w"]+\.)?"?` + regexp.QuoteMeta(column) + `"?\)::text`
+		if regexp.MustCompile(side + ` (=|<>|~~|IN|<|>)|(=|<>) ` + side).MatchString(text) {
+			found, where = column, space
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("look for citext: %w", err)
+	}
+	if found != "" {
+		return &advisedError{ok: true, what: fmt.Sprintf("the view %s compares the citext column %s with case", name, found), mend: fmt.Sprintf("write OPERATOR(%s.=) in the mapping to compare it without case, or lower(%s::text)", where, found)}
+	}
+	return nil
 }

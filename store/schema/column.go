@@ -16,6 +16,7 @@ type column struct {
 	number  int16
 	sqlType string // as SQL writes it; of a domain its own name
 	base    string // in pg_type; of a domain that which it is made of
+	virtual bool   // generated when it is read
 }
 
 // asker is a session or a transaction whose path is pinned.
@@ -30,17 +31,17 @@ type asker interface {
 // role may read.
 func columnsOf(ctx context.Context, conn asker, relation uint32) ([]column, error) {
 	rows, err := conn.Query(ctx, `WITH RECURSIVE unwrapped AS (
-			SELECT a.attname, a.attnum, a.atttypid, a.atttypid AS base FROM pg_attribute a
+			SELECT a.attname, a.attnum, a.atttypid, a.atttypid AS base, a.attgenerated = 'v' AS virtual FROM pg_attribute a
 			WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
 		UNION ALL
-			SELECT u.attname, u.attnum, u.atttypid, t.typbasetype FROM unwrapped u JOIN pg_type t ON t.oid = u.base AND t.typtype = 'd')
-		SELECT u.attname::text, u.attnum, format_type(u.atttypid, NULL), t.typname::text
+			SELECT u.attname, u.attnum, u.atttypid, t.typbasetype, u.virtual FROM unwrapped u JOIN pg_type t ON t.oid = u.base AND t.typtype = 'd')
+		SELECT u.attname::text, u.attnum, format_type(u.atttypid, NULL), t.typname::text, u.virtual
 		FROM unwrapped u JOIN pg_type t ON t.oid = u.base AND t.typtype <> 'd' ORDER BY u.attnum`, relation)
 	if err != nil {
 		return nil, fmt.Errorf("read the columns: %w", err)
 	}
 	columns, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c column, err error) {
-		err = row.Scan(&c.name, &c.number, &c.sqlType, &c.base)
+		err = row.Scan(&c.name, &c.number, &c.sqlType, &c.base, &c.virtual)
 		return c, err
 	})
 	if err != nil {
@@ -85,11 +86,22 @@ func (c column) family() string {
 		return "integer"
 	case "uuid":
 		return "uuid"
-	case "text", "varchar", "bpchar", "citext":
+	case "text", "varchar", "bpchar", "citext", "name":
 		return "text"
 	}
 	return ""
 }
+
+// cast is the SQL name by which a text is read as a value of the column's type.
+// The other name of char(n) cuts all but the first character off.
+func (c column) cast() string {
+	if c.base == "bpchar" {
+		return c.base
+	}
+	return c.sqlType
+}
+
+func (c column) isInteger() bool { return c.family() == "integer" || c.base == "numeric" }
 
 // mayEqual reports whether what is captured from c can be found under the
 // view's column key. A view may cast keys to text (that of two tables must), and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -70,9 +71,41 @@ func applyFunctions(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	return done, nil
 }
 
+// functions compares the functions in the database with those of this version.
+func (d doctor) functions(ctx context.Context) error {
+	script, err := functionsScript()
+	if err != nil {
+		return err
+	}
+	there, err := functionSources(ctx, d.conn)
+	if err != nil {
+		return err
+	}
+	names, err := fs.Glob(sql.Functions, "functions/*.sql")
+	if err != nil {
+		return fmt.Errorf("list functions: %w", err)
+	}
+	for _, file := range names {
+		name := strings.TrimSuffix(path.Base(file), ".sql")
+		missing := true
+		for signature, source := range there {
+			if !strings.HasPrefix(signature, name+"(") {
+				continue
+			}
+			if missing = false; !strings.Contains(script, source) {
+				return fmt.Errorf("the function %s is not the one of this gateway", signature)
+			}
+		}
+		if missing {
+			return fmt.Errorf("the function %s is missing", name)
+		}
+	}
+	return nil
+}
+
 // functionSources returns the text of each function in our schema.
-func functionSources(ctx context.Context, tx pgx.Tx) (map[string]string, error) {
-	rows, err := tx.Query(ctx, `SELECT format('%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), p.prosrc
+func functionSources(ctx context.Context, conn asker) (map[string]string, error) {
+	rows, err := conn.Query(ctx, `SELECT format('%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid)), p.prosrc
 		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'notification_gateway'`)
 	if err != nil {
 		return nil, fmt.Errorf("read the functions: %w", err)

@@ -16,42 +16,48 @@ import (
 
 // applyMapping makes the views, and refuses those that the gateway could not
 // read: once it is committed, every notification would be a reset.
-func applyMapping(ctx context.Context, tx pgx.Tx, options MigrateOptions) error {
+func applyMapping(ctx context.Context, tx pgx.Tx, options MigrateOptions) (warnings []string, err error) {
 	if at := regexp.MustCompile(`(?i)\bFROM\s+STDIN\b`).FindStringIndex(options.Mapping); at != nil { // Postgres would wait for its rows for ever
-		return fmt.Errorf("%s:%d: COPY … FROM STDIN has no input here", location(options, nil), 1+strings.Count(options.Mapping[:at[0]], "\n"))
+		return nil, fmt.Errorf("%s:%d: COPY … FROM STDIN has no input here", location(options, nil), 1+strings.Count(options.Mapping[:at[0]], "\n"))
 	}
 	var before, after string
 	if err := tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&before); err != nil {
-		return fmt.Errorf("begin with the mapping: %w", err)
+		return nil, fmt.Errorf("begin with the mapping: %w", err)
 	}
 	if err := execScript(ctx, tx, options.Mapping); err != nil {
-		return &mappingError{missing: missingName(options.Mapping, err), err: fmt.Errorf("%s: %w", location(options, err), err)}
+		return nil, &mappingError{missing: missingName(options.Mapping, err), err: fmt.Errorf("%s: %w", location(options, err), err)}
 	}
 	// It may have ended ours and begun one of its own.
 	if err := tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&after); err != nil {
-		return fmt.Errorf("end with the mapping: %w", err)
+		return nil, fmt.Errorf("end with the mapping: %w", err)
 	}
 	if before != after || tx.Conn().PgConn().TxStatus() != 'T' {
-		return fmt.Errorf("%s: it must not end the transaction: take COMMIT and ROLLBACK out and run this again with --grant-to, because what came before them is done", location(options, nil))
+		return nil, fmt.Errorf("%s: it must not end the transaction: take COMMIT and ROLLBACK out and run this again with --grant-to, because what came before them is done", location(options, nil))
 	}
 	if err := pg.Pin(ctx, tx); err != nil { // the mapping may have set a path of its own
-		return err
+		return nil, err
 	}
 	// As the view's owner: whoever migrates may have its rights only so.
 	if _, err := tx.Exec(ctx, `SELECT set_config('role', pg_get_userbyid(c.relowner), true) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE n.nspname = 'notification_gateway' AND c.relname = 'feed'`); err != nil {
-		return fmt.Errorf("look at the views: %w", err)
+		return nil, fmt.Errorf("look at the views: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkDeadline)
 	defer cancel()
 	d := doctor{conn: tx}
 	for _, at := range []func(context.Context) (string, error){d.feed, d.identity, d.sample} {
-		if _, err := at(ctx); err != nil {
-			return fmt.Errorf("%s: %w", location(options, nil), err)
+		_, err := at(ctx)
+		var advised *advisedError
+		if errors.As(err, &advised) { // of the rows that are there now, not of the mapping alone
+			warnings = append(warnings, advised.what+": "+advised.mend)
+		} else if err != nil {
+			return nil, fmt.Errorf("%s: %w", location(options, nil), err)
 		}
 	}
-	_, err := tx.Exec(ctx, "RESET ROLE")
-	return err
+	if _, err := tx.Exec(ctx, "RESET ROLE"); err != nil {
+		return nil, fmt.Errorf("return to the role: %w", err)
+	}
+	return warnings, nil
 }
 
 // location says where in the mapping err is, by name and line where Postgres

@@ -33,6 +33,9 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 	defer conn.Close(ctx)
 	var done []string
 	err = conn.Begin(ctx, func(tx pgx.Tx) error {
+		if err := onPrimary(ctx, tx); err != nil {
+			return err
+		}
 		for _, q := range []string{"SET LOCAL lock_timeout = '3s'", migrationLock} {
 			if _, err := tx.Exec(ctx, q); err != nil {
 				return fmt.Errorf("take the migration lock: %w", err)
@@ -44,14 +47,20 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 			}, err)
 		}
 		if options.Mapping != "" {
-			if err := applyMapping(ctx, tx, options); err != nil {
+			warnings, err := applyMapping(ctx, tx, options)
+			if err != nil {
 				err = fmt.Errorf("apply the mapping: %w", err)
 				return pg.Advise(map[string]string{
 					pg.InsufficientPrivilege: "whoever migrates must be allowed to grant SELECT on the CRM's tables to notification_gateway_owner, see sql/README.md",
 				}, err)
 			}
-			done = append(done, "mapping applied")
+			done = append(append(done, "mapping applied"), warnings...)
 		}
+		hidden, err := hiddenRows(ctx, tx)
+		if err != nil {
+			return err
+		}
+		done = append(done, hidden...)
 		roles, err := grantees(ctx, tx)
 		if err != nil {
 			return err

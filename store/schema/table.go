@@ -2,6 +2,7 @@ package schema
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -20,6 +21,9 @@ func alterTable(ctx context.Context, url, name string, change func(tx pgx.Tx, oi
 	}
 	defer conn.Close(ctx)
 	return pg.Advise(tableAdvice(), conn.Begin(ctx, func(tx pgx.Tx) error {
+		if err := onPrimary(ctx, tx); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '3s'"); err != nil {
 			return fmt.Errorf("set the lock timeout: %w", err)
 		}
@@ -90,4 +94,19 @@ func noTable(ctx context.Context, tx pgx.Tx, name string) error {
 		return fmt.Errorf("there is no table %s, but '%s': names with capitals need double quotes, and single ones for the shell", name, meant)
 	}
 	return fmt.Errorf("there is no table %s, but %s", name, meant)
+}
+
+// onPrimary refuses a server that cannot be written to.
+func onPrimary(ctx context.Context, tx pgx.Tx) error {
+	var standby, readOnly bool
+	if err := tx.QueryRow(ctx, "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean").Scan(&standby, &readOnly); err != nil {
+		return fmt.Errorf("ask whether this is the primary: %w", err)
+	}
+	switch {
+	case standby:
+		return errors.New("this server is a standby (a read replica): run this at the primary, or name all hosts and add target_session_attrs=read-write")
+	case readOnly:
+		return errors.New("default_transaction_read_only is on for this server, database or role: run this where it is off")
+	}
+	return nil
 }

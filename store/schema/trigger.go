@@ -30,6 +30,21 @@ func (c capture) fits(feed []column) error {
 	return nil
 }
 
+// readable returns an error when the trigger cannot read the columns as the
+// database compares them.
+func (c capture) readable() error {
+	for _, column := range []column{c.user, c.id} {
+		switch {
+		case column.virtual:
+			return fmt.Errorf("column %q of %s is generated when it is read (VIRTUAL), and a trigger sees null in it: make it STORED, or name the column that it is made of", column.name, c.table)
+		case column.base == "citext":
+			return fmt.Errorf("column %q of %s is citext: the database takes Ann and ann for one value, the gateway for two; name a column of type text that holds it in one case, such as one GENERATED ALWAYS AS (lower(%[1]s::text)) STORED",
+				column.name, c.table)
+		}
+	}
+	return nil
+}
+
 // captures reads from the catalog what the triggers capture.
 func captures(ctx context.Context, conn asker) ([]capture, error) {
 	type trigger struct {

@@ -1,0 +1,135 @@
+package schema
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
+)
+
+// maxSafe is the largest integer that JavaScript's numbers hold exactly: past it
+// two IDs meet in a browser, and the second is taken for a duplicate
+// (https://262.ecma-international.org/#sec-number.max_safe_integer).
+const maxSafe = 1<<53 - 1
+
+// sample loads whole rows, because a view may be there and fail for each: the
+// newest captured ones, one of each type, or any row where none was captured.
+func (d doctor) sample(ctx context.Context) (string, error) {
+	feed, err := viewColumns(ctx, d.conn, "feed")
+	if err != nil {
+		return "", err
+	}
+	id, ok := named(feed, "id")
+	if !ok {
+		return "", errors.New("the view feed is missing, or has no column id")
+	}
+	newest, err := d.newest(ctx)
+	if err != nil {
+		return "", err
+	}
+	rows, err := d.load(ctx, "WHERE f.id = ANY ($1::text[]::"+id.cast()+"[])", newest.items)
+	if err != nil {
+		return "", err
+	}
+	captured := len(rows)
+	if captured == 0 {
+		if rows, err = d.load(ctx, "LIMIT 1"); err != nil {
+			return "", err
+		}
+	}
+	switch {
+	case len(rows) == 0 && len(newest.items) > 0:
+		return "", &advisedError{what: fmt.Sprintf("the feed shows no row at all, and the log has %d that were captured", len(newest.items)), mend: "see whether the rows are still in the table, whether row-level security hides them, and what the mapping selects"}
+	case len(rows) == 0:
+		return "no notification yet to try", nil
+	case captured == 0:
+		return "a row loads", unsafeID(rows)
+	}
+	return describe(rows), unsafeID(rows)
+}
+
+// load reads rows of the view in full. which is what follows FROM.
+func (d doctor) load(ctx context.Context, which string, args ...any) ([]map[string]any, error) {
+	rows, err := d.conn.Query(ctx, "SELECT "+view.DataColumns+", f.* FROM notification_gateway.feed f "+which, args...)
+	if err != nil {
+		return nil, fmt.Errorf("load a row of the view feed: %w", err)
+	}
+	defer rows.Close()
+	var out []map[string]any
+	for rows.Next() {
+		raw := rows.RawValues()
+		line, err := view.AppendCompact(nil, raw[0], view.IsTrue(raw[1]))
+		if err != nil {
+			return nil, fmt.Errorf("load a row of the view feed: %w", err)
+		}
+		decoder := json.NewDecoder(strings.NewReader(string(line)))
+		decoder.UseNumber()
+		var row map[string]any
+		if decoder.Decode(&row) == nil { // else it is nested deeper than Go reads, and is sent all the same
+			out = append(out, row)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("load a row of the view feed: %w", err)
+	}
+	return out, nil
+}
+
+// describe says which types the newest rows have, and which keys of a type are
+// null in all of its rows: a column that the CRM has renamed is.
+func describe(rows []map[string]any) string {
+	nulls := map[string]map[string]bool{} // by type, the keys that were null so far
+	for _, row := range rows {
+		kind, _ := row["notification_type"].(string)
+		known, seen := nulls[kind]
+		if !seen {
+			known = map[string]bool{}
+			for key, value := range row {
+				known[key] = value == nil
+			}
+			nulls[kind] = known
+		}
+		for key, value := range row {
+			known[key] = known[key] && value == nil
+		}
+	}
+	everywhere := map[string]bool{}
+	for _, keys := range nulls {
+		for key := range keys {
+			everywhere[key] = true
+		}
+	}
+	for _, keys := range nulls {
+		for key, null := range keys {
+			everywhere[key] = everywhere[key] && null
+		}
+	}
+	maps.DeleteFunc(everywhere, func(_ string, null bool) bool { return !null })
+	text := fmt.Sprintf("the newest %d captured rows load; notification_type: %s", len(rows), strings.Join(slices.Sorted(maps.Keys(nulls)), ", "))
+	if len(everywhere) > 0 {
+		text += "; null in all of them: " + strings.Join(slices.Sorted(maps.Keys(everywhere)), ", ")
+	}
+	return text
+}
+
+// unsafeID warns of numbers that a browser cannot tell apart.
+func unsafeID(rows []map[string]any) error {
+	for _, row := range rows {
+		for _, key := range []string{"id", "user"} {
+			number, _ := row[key].(json.Number)
+			if n, err := strconv.ParseInt(number.String(), 10, 64); err == nil && (n > maxSafe || n < -maxSafe) {
+				return &advisedError{
+					ok: true, what: fmt.Sprintf("a row loads; its data.%s is %d, more than a browser's numbers hold (2^53), so that two IDs may look the same there", key, n),
+					mend: fmt.Sprintf("select it as text in the mapping: json_build_object('%s', %[1]s::text, …)", key),
+				}
+			}
+		}
+	}
+	return nil
+}
