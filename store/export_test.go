@@ -38,6 +38,9 @@ const (
 	ReplayGuardSQL = replayGuardSQL
 )
 
+// UnreadSQL is that of a list of unread notifications.
+func UnreadSQL(keyType string) string { return (&server{keyType: keyType}).typed(unreadSQL) }
+
 // FullPollSQL is that of a poll that brings its rows in full.
 func FullPollSQL() string { return fullPollSQL(&server{idType: "bigint", keyType: "bigint"}) }
 

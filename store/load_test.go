@@ -527,3 +527,37 @@ func TestRowsThatManyUsersShareAreReadForOne(t *testing.T) {
 		t.Error("no row came with its poll")
 	}
 }
+
+// Postgres has times that RFC 3339 and browsers have not. One such row is not to be
+// lost for it, by no way on which rows come.
+func TestTimesOutsideOfRFC3339AreNull(t *testing.T) {
+	t.Parallel()
+	l := setupLoader(t)
+	from := l.brings("before").at
+	l.sql("INSERT INTO tasks (id, title) VALUES (1, 't')")
+	to := from
+	for i, at := range []string{"infinity", "-infinity", "10000-01-01 00:00:00+00", "0001-12-31 23:59:59+00 BC", "9999-12-31 23:59:59.5+00", "0001-01-01 00:00:00+00"} {
+		want := map[int]string{4: `"9999-12-31T23:59:59.5Z"`, 5: `"0001-01-01T00:00:00Z"`}[i]
+		if want == "" {
+			want = "null"
+		}
+		l.sql("INSERT INTO task_reminders (id, task_id, remind_at) VALUES (%d, 1, '%s')", i, at)
+		l.sql(`INSERT INTO notifications (user_id, notification_type, title, message, reminder_id, created_at, updated_at, read_at)
+			VALUES (5, 'task_reminder', '%[1]d', '', %[1]d, '%[2]s', '%[2]s', '%[2]s')`, i, at)
+		to = l.delivered(fmt.Sprint(i)).at
+		page, err := l.store.Replay(t.Context(), "5", from, to, store.Place{}, 10)
+		if err != nil || len(page.Notifications) != 1 {
+			t.Fatalf("%s: %d rows are replayed, %v", at, len(page.Notifications), err)
+		}
+		data := string(page.Notifications[0].Data)
+		for _, key := range []string{"remind_at", "read_at", "created_at", "updated_at"} {
+			if !strings.Contains(data, `"`+key+`":`+want) {
+				t.Errorf("%s: %s is not %s in %s", at, key, want, data)
+			}
+		}
+		from = to
+	}
+	if got, _ := l.unread("5", 10); len(got) != 7 {
+		t.Errorf("%v are unread, want all seven", got)
+	}
+}

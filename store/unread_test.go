@@ -2,12 +2,18 @@ package store_test
 
 import (
 	"errors"
+	"os"
 	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-64e334f9/notification-gateway/sql"
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 )
 
 // unread brings a user's unread notifications as a stream's replay does.
@@ -123,7 +129,7 @@ func TestUnreadThatTakesTooLong(t *testing.T) {
 	c.sql("%s", insert(5, "many")+insert(7, "few"))
 	to := c.next().Cursor
 	c.sql("CREATE SEQUENCE asked; GRANT ALL ON asked TO PUBLIC")
-	c.sql(`CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM nextval('asked'); PERFORM pg_sleep(60); RETURN false; END $$;
+	c.sql(`CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM nextval('public.asked'); PERFORM pg_sleep(60); RETURN false; END $$;
 		ALTER VIEW notification_gateway.feed RENAME TO was;
 		CREATE VIEW notification_gateway.feed AS SELECT id, user_key, data, created_at, CASE WHEN user_key = 5 THEN slow() ELSE is_read END AS is_read FROM notification_gateway.was`)
 	c.store.HurryLists(time.Second)
@@ -156,5 +162,46 @@ func TestUnreadThatTakesTooLong(t *testing.T) {
 	var asked int
 	if err := c.conn.QueryRow(t.Context(), "SELECT last_value FROM asked").Scan(&asked); err != nil || asked != 2 {
 		t.Errorf("it was asked for %d times, want two, %v", asked, err)
+	}
+}
+
+// The list of a user with hundreds of thousands of unread notifications computed
+// all of them to bring a thousand. Mapped as the page says, it reads no more rows
+// than it brings.
+func TestUnreadIsBoundedByTheIndexOfThePage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../sql/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(page), "### Users with very many unread notifications")
+	_, block, _ = strings.Cut(block, "```sql\n")
+	block, _, _ = strings.Cut(block, "```")
+	lines := strings.Split(block, "\n")
+	if len(lines) < 4 {
+		t.Fatalf("the page has %q", block)
+	}
+	columns, index := lines[1], lines[3]
+	mapping := strings.Replace(sql.MappingReferenceCRM, "  (j->>'created_at')::timestamptz AS created_at,\n  (j->>'is_read')::boolean AS is_read\n", "  "+columns+"\n", 1)
+	if mapping == sql.MappingReferenceCRM {
+		t.Fatal("the mapping has no such lines any more")
+	}
+	c := setup(t)
+	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
+		t.Fatal(err)
+	}
+	c.sql("%s", index)
+	c.sql("SET session_replication_role = replica; INSERT INTO notifications (user_id, notification_type, title, message, created_at) SELECT 5, 'x', i, '', now() + i * interval '1 s' FROM generate_series(1, 20000) i; ANALYZE notifications")
+	c.sql("SET plan_cache_mode = force_generic_plan; SET jit = off; PREPARE q AS %s", store.UnreadSQL("bigint"))
+	rows, err := c.conn.Query(t.Context(), "EXPLAIN (ANALYZE, TIMING off) EXECUTE q('5', 1001)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if text := strings.Join(plan, "\n"); err != nil || !strings.Contains(text, "notifications_unread") || strings.Contains(text, "Sort") || strings.Contains(text, "actual rows=20000 ") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if got, _ := c.unread("5", 3); !reflect.DeepEqual(got, []string{"19998", "19999", "20000"}) {
+		t.Errorf("got %v", got)
 	}
 }

@@ -46,7 +46,8 @@ END $$;
 
 -- The notification as JSON. Type json, not jsonb, keeps the order of the keys.
 -- OFFSET 0 lets each row become JSON once. The gateway's sessions are in UTC, so
--- that replace does what rfc3339 does, at a fifth of the cost.
+-- that replace does what rfc3339 does, at a fifth of the cost. A time outside of
+-- the years 0001 to 9999, such as infinity, has another form, and is null.
 CREATE VIEW notification_gateway.feed AS
 SELECT n.id, n.user_id AS user_key,
   (left(json_build_object('id', j->'id', 'user', j->'user_id', 'notification_type', j->'notification_type',
@@ -54,8 +55,11 @@ SELECT n.id, n.user_id AS user_key,
       'reminder_id', j->'reminder_id', 'metadata', j->'metadata')::text, -1)
     || CASE WHEN j->>'notification_type' IN ('task_assignment', 'task_reminder', 'lead_assignment')
       THEN notification_gateway.reference_crm_related(j) ELSE '' END
-    || ',' || substr(replace(json_build_object('is_read', j->'is_read', 'read_at', j->'read_at',
-      'created_at', j->'created_at', 'updated_at', j->'updated_at')::text, '+00:00"', 'Z"'), 2))::json AS data,
+    || ',' || substr(replace(json_build_object('is_read', j->'is_read',
+      'read_at', CASE WHEN j->>'read_at' LIKE '____-__-__%' AND j->>'read_at' NOT LIKE '%BC' THEN j->'read_at' END,
+      'created_at', CASE WHEN j->>'created_at' LIKE '____-__-__%' AND j->>'created_at' NOT LIKE '%BC' THEN j->'created_at' END,
+      'updated_at', CASE WHEN j->>'updated_at' LIKE '____-__-__%' AND j->>'updated_at' NOT LIKE '%BC' THEN j->'updated_at' END
+    )::text, '+00:00"', 'Z"'), 2))::json AS data,
   (j->>'created_at')::timestamptz AS created_at,
   (j->>'is_read')::boolean AS is_read
 FROM public.notifications n CROSS JOIN LATERAL (SELECT to_jsonb(n) AS j OFFSET 0) j;
