@@ -17,6 +17,11 @@ const (
 	retryPauseMax = 10 * time.Second
 )
 
+const (
+	pageRows    = 64  // rows of the first page of a replay
+	pageRowsMax = 500 // rows of a page of small rows
+)
+
 var errStalled = errors.New("the client takes nothing")
 
 // catchUp is one replay: it sends a stream what its client has missed, and what
@@ -32,7 +37,7 @@ type catchUp struct {
 	after store.Place  // where the page before ended; zero at the beginning of a round
 	sent  store.Cursor // the position in the last id that was sent
 
-	page     int           // rows in a page
+	rows     int           // log rows to ask for with the next page
 	maxStall time.Duration // how long the client may take nothing; zero: as long as the transport allows
 	pause    time.Duration // the next pause when Postgres does not answer
 }
@@ -41,16 +46,35 @@ type catchUp struct {
 // at, in the request's goroutine; nil where it is live already. from is the
 // position of its client, zero where it asks for what is unread.
 func (h *hub) replay(s *stream, from, at store.Cursor, unread bool) func(context.Context) {
-	c := &catchUp{hub: h, stream: s, from: from, to: at, sent: from, page: h.config.ReplayLimit}
+	c := &catchUp{hub: h, stream: s, from: from, to: at, sent: from, rows: h.firstPageRows()}
 	switch {
 	case unread:
 		c.from, c.sent = at, store.Cursor{}
-		return func(ctx context.Context) { c.finish(ctx, c.runUnread(ctx)) }
+		return func(ctx context.Context) { c.do(ctx, c.runUnread) }
 	case !from.IsZero():
-		return func(ctx context.Context) { c.finish(ctx, c.run(ctx)) }
+		return func(ctx context.Context) { c.do(ctx, c.run) }
 	}
 	return nil
 }
+
+// do runs a replay, and ends the stream if it could not go on.
+func (c *catchUp) do(ctx context.Context, run func(context.Context) error) {
+	c.hub.replays.begin()
+	defer c.hub.replays.end()
+	err := run(ctx)
+	switch {
+	case errors.Is(err, errStalled):
+		c.hub.end(c.stream, endSlow)
+	case err == nil, ctx.Err() != nil, errors.Is(err, errStreamEnded):
+	default:
+		c.hub.config.Logger.Error("replay failed", "err", err)
+		c.hub.end(c.stream, endInternal)
+	}
+}
+
+// firstPageRows is how many rows a replay asks for while it does not know how
+// large its user's rows are.
+func (h *hub) firstPageRows() int { return min(pageRows, h.config.ReplayLimit) }
 
 // run sends what was missed, round by round, until the stream is live.
 func (c *catchUp) run(ctx context.Context) error {
@@ -65,41 +89,91 @@ func (c *catchUp) run(ctx context.Context) error {
 	}
 }
 
-// finish ends a stream whose replay could not go on.
-func (c *catchUp) finish(ctx context.Context, err error) {
-	switch {
-	case errors.Is(err, errStalled):
-		c.hub.end(c.stream, endSlow)
-	case err == nil, ctx.Err() != nil, errors.Is(err, errStreamEnded):
-	default:
-		c.hub.config.Logger.Error("replay failed", "err", err)
-		c.hub.end(c.stream, endInternal)
-	}
-}
-
 // sendMissed sends the rows between from and to, or a reset where they cannot
 // be known.
 func (c *catchUp) sendMissed(ctx context.Context) error {
 	c.pause = retryPauseMin
-	for {
+	for more := true; more; {
 		if reason := c.hub.gap(c.from, c.to); reason != "" {
 			return c.sendReset(ctx, c.to, reason)
 		}
-		page, err := c.hub.source.Replay(ctx, c.stream.recipient.UserKey, c.from, c.to, c.after, c.page)
-		if err != nil {
-			if err := c.waitForPostgres(ctx, "replay waits for Postgres", err); err != nil {
+		err := c.withPage(ctx, func(bytes int) (sent int, err error) {
+			page, err := c.hub.source.Replay(ctx, c.stream.recipient.UserKey, c.from, c.to, c.after, c.rows, bytes)
+			if err != nil {
+				return 0, &sourceError{err}
+			}
+			n, sent := c.sendRows(page.Notifications, page.After)
+			switch {
+			case n < len(page.Notifications): // the rest did not fit
+				more = true
+				if n > 0 {
+					c.after = page.Notifications[n-1].Place()
+				}
+			default:
+				c.after, more = page.Next, page.More
+			}
+			c.rows = c.rowsFor(page.Notifications, bytes)
+			return sent, nil
+		})
+		var failed *sourceError
+		switch {
+		case errors.As(err, &failed):
+			if err := c.waitForPostgres(ctx, "replay waits for Postgres", failed.err); err != nil {
 				return err
 			}
-			continue
-		}
-		if err := c.sendRows(ctx, page.Notifications, page.After); err != nil || !page.More {
+		case err != nil:
 			return err
+		default:
+			c.pause = retryPauseMin
 		}
-		if c.hub.closed(c.stream) { // nobody reads the rest
-			return errStreamEnded
-		}
-		c.after, c.pause = page.Next, retryPauseMin
 	}
+	return nil
+}
+
+// sourceError is an answer of Postgres that a replay waits over.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
+// withPage calls read with the memory of a page, when the client has taken
+// everything before it. read hands a page's events over, and returns how many
+// bytes they have.
+func (c *catchUp) withPage(ctx context.Context, read func(bytes int) (sent int, err error)) error {
+	if err := c.awaitClient(ctx); err != nil {
+		return err
+	}
+	if c.hub.closed(c.stream) { // nobody reads the rest
+		return errStreamEnded
+	}
+	bytes, err := c.hub.replays.take(ctx)
+	if err != nil {
+		return err
+	}
+	sent, err := func() (int, error) {
+		defer c.hub.replays.give(bytes)
+		return read(bytes)
+	}()
+	if err != nil || sent <= c.hub.config.StreamBuffer {
+		return err
+	}
+	// One row that is larger than a buffer. It counts until the client has taken it.
+	c.hub.replays.count(sent)
+	defer c.hub.replays.count(-sent)
+	return c.awaitClient(ctx)
+}
+
+// rowsFor says how many rows of this user a page of so many bytes holds, by those
+// of the page before.
+func (c *catchUp) rowsFor(rows []store.Notification, bytes int) int {
+	size := 0
+	for _, n := range rows {
+		size += len(n.Data)
+	}
+	if size == 0 {
+		return c.rows
+	}
+	return min(1+bytes*len(rows)/size, pageRowsMax, c.hub.config.ReplayLimit)
 }
 
 // goLive makes the stream live, unless a batch for it came meanwhile: then it
@@ -155,10 +229,11 @@ func (c *catchUp) reached(at store.Cursor) store.Cursor {
 	return at
 }
 
-// sendRows sends rows as fast as the client reads them. after has for each row
-// the position that a client which read it may claim; zero where that is the
-// position of the row before.
-func (c *catchUp) sendRows(ctx context.Context, rows []store.Notification, after []store.Cursor) error {
+// sendRows hands rows over, as many as fit into the stream's buffer. It returns
+// how many that were, and the bytes of their events. after has for each row the
+// position that a client which read it may claim; zero where that is the position
+// of the row before.
+func (c *catchUp) sendRows(rows []store.Notification, after []store.Cursor) (sent, bytes int) {
 	read := c.sent
 	for i, n := range rows {
 		if !after[i].IsZero() {
@@ -167,19 +242,20 @@ func (c *catchUp) sendRows(ctx context.Context, rows []store.Notification, after
 		if n.Err == nil && (n.Data == nil || !c.stream.wants(n)) {
 			continue
 		}
+		e := notificationEvent(read.String(), n)
+		e.captured = time.Time{} // the client was away: that is no delay of ours
+		if !c.stream.out.Send(e) {
+			return i, bytes
+		}
+		c.sent = read
+		bytes += len(e.chunk)
+		c.hub.metrics.replayed.Inc()
 		if n.Err != nil {
 			c.hub.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)
 			c.hub.metrics.resets.WithLabelValues(resetUnreadable).Inc()
 		}
-		e := notificationEvent(read.String(), n)
-		e.captured = time.Time{} // the client was away: that is no delay of ours
-		if err := c.send(ctx, e); err != nil {
-			return err
-		}
-		c.sent = read
-		c.hub.metrics.replayed.Inc()
 	}
-	return nil
+	return len(rows), bytes
 }
 
 // sendReset tells the client that it must reload, and that it has everything up
@@ -193,12 +269,22 @@ func (c *catchUp) sendReset(ctx context.Context, at store.Cursor, reason string)
 	return nil
 }
 
-// send hands an event over, and waits for a client that has too much to read
-// instead of ending its stream. Its error is errStalled for a client that took
-// nothing for maxStall.
+// send hands an event over when the client has room for it.
 func (c *catchUp) send(ctx context.Context, e *event) error {
+	for !c.stream.out.Send(e) {
+		if err := c.awaitClient(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitClient waits until the client has taken everything: a replay waits for a
+// slow client instead of ending its stream. Its error is errStalled for a client
+// that took nothing for maxStall.
+func (c *catchUp) awaitClient(ctx context.Context) error {
 	out := c.stream.out
-	for !out.Send(e) {
+	for {
 		waiting, cancel := ctx, context.CancelFunc(func() {})
 		if c.maxStall > 0 {
 			waiting, cancel = context.WithTimeout(ctx, c.maxStall)
@@ -207,14 +293,15 @@ func (c *catchUp) send(ctx context.Context, e *event) error {
 		cancel()
 		timedOut := waiting.Err() != nil && ctx.Err() == nil
 		switch {
-		case err == nil, timedOut && out.Stalled() < c.maxStall:
+		case err == nil:
+			return nil
+		case timedOut && out.Stalled() < c.maxStall:
 		case timedOut:
 			return errStalled
 		default:
 			return fmt.Errorf("wait for the client: %w", err)
 		}
 	}
-	return nil
 }
 
 // waitForPostgres logs why a replay was not answered, and returns when it may

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,7 +91,7 @@ func (f *fakeSource) Load(_ context.Context, entries []store.Entry) ([]store.Not
 	return out, nil
 }
 
-func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.Cursor, _ store.Place, limit int) (store.Page, error) {
+func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.Cursor, after store.Place, rows, bytes int) (store.Page, error) {
 	if f.replayed != nil {
 		select {
 		case <-f.replayed:
@@ -111,11 +112,19 @@ func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.
 		return store.Page{}, f.err
 	}
 	var page store.Page
-	for _, n := range f.rows {
-		if n.UserKey == userKey && to.Sees(n.Entry) && !(from.SameIncarnation(to) && from.Sees(n.Entry)) {
-			page.Notifications = append(page.Notifications, n)
-			page.After = append(page.After, f.cursor(int(n.XID)))
+	begin := 1 + slices.IndexFunc(f.rows, func(n store.Notification) bool { return n.Place() == after })
+	for _, n := range f.rows[begin:] {
+		if n.UserKey != userKey || !to.Sees(n.Entry) || from.SameIncarnation(to) && from.Sees(n.Entry) {
+			continue
 		}
+		if len(page.Notifications) == rows || bytes <= 0 {
+			page.More = true
+			break
+		}
+		page.Notifications = append(page.Notifications, n)
+		page.After = append(page.After, f.cursor(int(n.XID)))
+		page.Next = n.Place()
+		bytes -= len(n.Data)
 	}
 	return page, nil
 }
@@ -130,7 +139,7 @@ func (f *fakeSource) Unread(context.Context, string, int) (store.UnreadList, err
 }
 
 // LoadPage brings the unread one by one.
-func (f *fakeSource) LoadPage(_ context.Context, rest []store.Entry) ([]store.Notification, error) {
+func (f *fakeSource) LoadPage(_ context.Context, rest []store.Entry, _ int) ([]store.Notification, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	i := len(f.unread) - len(rest)

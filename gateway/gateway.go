@@ -20,9 +20,9 @@ import (
 type Source interface {
 	ParseCursor(text string) (store.Cursor, error)
 	Load(ctx context.Context, entries []store.Entry) ([]store.Notification, error)
-	Replay(ctx context.Context, userKey string, from, to store.Cursor, after store.Place, limit int) (store.Page, error)
+	Replay(ctx context.Context, userKey string, from, to store.Cursor, after store.Place, rows, bytes int) (store.Page, error)
 	Unread(ctx context.Context, userKey string, limit int) (store.UnreadList, error)
-	LoadPage(ctx context.Context, entries []store.Entry) ([]store.Notification, error)
+	LoadPage(ctx context.Context, entries []store.Entry, bytes int) ([]store.Notification, error)
 	Recipient(ctx context.Context, subject string) (store.Recipient, error)
 }
 

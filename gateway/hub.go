@@ -20,6 +20,7 @@ type hub struct {
 	metrics *metrics
 	log     *rateLimitedLog
 
+	replays      *replayBudget
 	catchUpSlots chan struct{} // holds one value for each stream that fell behind and catches up; capacity: maxFallenBehind
 
 	sending    sync.Mutex
@@ -46,7 +47,7 @@ func newHub(config Config, source Source, m *metrics) *hub {
 	return &hub{
 		config: config, source: source, metrics: m, log: &rateLimitedLog{logger: config.Logger},
 		streams: newRegistry(), wheel: newWheel(config.PingInterval), empty: make(chan struct{}),
-		catchUpSlots: make(chan struct{}, maxFallenBehind),
+		replays: newReplayBudget(config.StreamBuffer), catchUpSlots: make(chan struct{}, maxFallenBehind),
 	}
 }
 

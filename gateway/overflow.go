@@ -8,10 +8,9 @@ import (
 )
 
 const (
-	maxFallenBehind  = 64                    // streams that fell behind and catch up at a time
-	fallenBehindPage = 100                   // rows of one of them in memory
-	stallLimit       = 25 * time.Millisecond // a client that took nothing for so long while something waited does not read
-	catchUpStall     = 10 * time.Second      // the same for a client that catches up: its TCP window opens in steps of some 60 KB
+	maxFallenBehind = 64                    // streams that fell behind and catch up at a time
+	stallLimit      = 25 * time.Millisecond // a client that took nothing for so long while something waited does not read
+	catchUpStall    = 10 * time.Second      // the same for a client that catches up: its TCP window opens in steps of some 60 KB
 )
 
 // overflowLocked is called for a row that did not fit into the buffer of a live
@@ -38,11 +37,11 @@ func (h *hub) overflowLocked(ctx context.Context, d delivery) {
 	}
 	c := &catchUp{
 		hub: h, stream: d.to, from: from, to: to, after: d.entry.Before(), sent: from,
-		page: min(fallenBehindPage, h.config.ReplayLimit), maxStall: catchUpStall,
+		rows: h.firstPageRows(), maxStall: catchUpStall,
 	}
 	go func() { // Gateway.Run waits for it, see awaitFallenBehind
 		defer func() { <-h.catchUpSlots }()
-		c.finish(ctx, c.run(ctx))
+		c.do(ctx, c.run)
 	}()
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -17,21 +18,38 @@ func (c *catchUp) runUnread(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	counted := len(rest.packed)
+	c.hub.replays.count(counted)
+	defer func() { c.hub.replays.count(-counted) }()
 	at := c.from // the position of the list
-	for len(rest) > 0 {
-		page, err := c.loadUnread(ctx, rest)
-		if err != nil {
+	c.pause = retryPauseMin
+	for !rest.empty() {
+		err := c.withPage(ctx, func(bytes int) (sent int, err error) {
+			page, err := c.hub.source.LoadPage(ctx, rest.first(c.rows, c.stream.recipient.UserKey), bytes)
+			if err != nil {
+				return 0, &sourceError{err}
+			}
+			after := make([]store.Cursor, len(page))
+			if len(page) == rest.count {
+				after[len(page)-1] = at
+			}
+			n, sent := c.sendRows(page, after)
+			rest.drop(n)
+			c.hub.replays.count(len(rest.packed) - counted)
+			counted = len(rest.packed)
+			c.rows = c.rowsFor(page, bytes)
+			return sent, nil
+		})
+		var failed *sourceError
+		switch {
+		case errors.As(err, &failed):
+			if err := c.waitForPostgres(ctx, "unread notifications wait for Postgres", failed.err); err != nil {
+				return err
+			}
+		case err != nil:
 			return err
-		}
-		after := make([]store.Cursor, len(page))
-		if rest = rest[len(page):]; len(rest) == 0 {
-			after[len(page)-1] = at
-		}
-		if err := c.sendRows(ctx, page, after); err != nil {
-			return err
-		}
-		if c.hub.closed(c.stream) { // nobody reads the rest
-			return errStreamEnded
+		default:
+			c.pause = retryPauseMin
 		}
 	}
 	if c.sent.IsZero() { // no event carried the position
@@ -49,53 +67,86 @@ func (c *catchUp) runUnread(ctx context.Context) error {
 
 // listUnread returns the recipient's unread notifications. The client is told to
 // reload where the list has not all of them.
-func (c *catchUp) listUnread(ctx context.Context) ([]store.Entry, error) {
+func (c *catchUp) listUnread(ctx context.Context) (itemList, error) {
 	var list store.UnreadList
-	err := c.retryUntilAnswered(ctx, func() (err error) {
+	c.pause = retryPauseMin
+	var unlisted error
+	for {
+		var err error
 		list, err = c.hub.source.Unread(ctx, c.stream.recipient.UserKey, c.hub.config.ReplayLimit)
-		return err
-	})
-	c.from = c.to // it moved where Postgres was away for too long
-	if err != nil && !errors.Is(err, store.ErrUnlisted) {
-		return nil, err
+		if errors.Is(err, store.ErrUnlisted) {
+			unlisted, err = err, nil
+		}
+		if err == nil {
+			break
+		}
+		if err := c.waitForPostgres(ctx, "unread notifications wait for Postgres", err); err != nil {
+			return itemList{}, err
+		}
 	}
-	at := store.Cursor{} // none yet: rows follow
-	if err != nil {
-		c.hub.log.error("unread notifications cannot be listed", "err", err)
+	c.from = c.to                                       // it moved where Postgres was away for too long
+	rest, at := listItems(list.Entries), store.Cursor{} // no position yet: rows follow
+	if unlisted != nil {
+		c.hub.log.error("unread notifications cannot be listed", "err", unlisted)
 		list.Unreadable, at = 1, c.from
 	}
 	if list.Truncated {
 		if err := c.sendReset(ctx, at, resetTruncated); err != nil {
-			return nil, err
+			return rest, err
 		}
 	}
 	if list.Unreadable > 0 {
 		if err := c.sendReset(ctx, at, resetUnreadable); err != nil {
-			return nil, err
+			return rest, err
 		}
 	}
-	return list.Entries, nil
+	return rest, nil
 }
 
-// loadUnread brings the rows of the first of entries.
-func (c *catchUp) loadUnread(ctx context.Context, entries []store.Entry) (page []store.Notification, err error) {
-	err = c.retryUntilAnswered(ctx, func() (err error) {
-		page, err = c.hub.source.LoadPage(ctx, entries)
-		return err
-	})
-	return page, err
+// itemList is a list of item IDs in little memory: a replay holds it as long as
+// its client reads, and there may be thousands of replays. An entry would cost ten
+// times as much.
+type itemList struct {
+	packed []byte // for each ID its length, as a varint, and its bytes
+	count  int
 }
 
-// retryUntilAnswered asks Postgres until it answers, be it with ErrUnlisted.
-func (c *catchUp) retryUntilAnswered(ctx context.Context, ask func() error) error {
-	c.pause = retryPauseMin
-	for {
-		err := ask()
-		if err == nil || errors.Is(err, store.ErrUnlisted) {
-			return err
-		}
-		if err := c.waitForPostgres(ctx, "unread notifications wait for Postgres", err); err != nil {
-			return err
-		}
+func listItems(entries []store.Entry) itemList {
+	size := 0
+	for _, e := range entries {
+		size += binary.MaxVarintLen16 + len(e.ItemID)
+	}
+	l := itemList{make([]byte, 0, size), len(entries)}
+	for _, e := range entries {
+		l.packed = append(binary.AppendUvarint(l.packed, uint64(len(e.ItemID))), e.ItemID...)
+	}
+	return l
+}
+
+func (l *itemList) empty() bool { return l.count == 0 }
+
+// next splits the first ID off a packed list.
+func next(packed []byte) (id, rest []byte) {
+	size, n := binary.Uvarint(packed)
+	end := n + int(size)
+	return packed[n:end], packed[end:]
+}
+
+// first returns the first entries, at most n.
+func (l *itemList) first(n int, userKey string) []store.Entry {
+	entries := make([]store.Entry, min(n, l.count))
+	var id []byte
+	for i, rest := 0, l.packed; i < len(entries); i++ {
+		id, rest = next(rest)
+		entries[i] = store.Entry{UserKey: userKey, ItemID: string(id)}
+	}
+	return entries
+}
+
+// drop removes the first n.
+func (l *itemList) drop(n int) {
+	for range n {
+		_, l.packed = next(l.packed)
+		l.count--
 	}
 }

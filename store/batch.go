@@ -27,6 +27,9 @@ func inLog(a, b Entry) int {
 // place is where e stands.
 func (e Entry) place() Place { return Place{e.XID, e.Position} }
 
+// Place is where e stands: a page that begins there begins after e.
+func (e Entry) Place() Place { return e.place() }
+
 // Before is the place after which e is the next row.
 func (e Entry) Before() Place { return Place{e.XID, e.Position - 1} }
 

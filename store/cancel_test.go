@@ -43,7 +43,7 @@ func TestGivingUpAReplayKeepsItsConnection(t *testing.T) {
 	for range 3 {
 		ctx, leave := context.WithCancel(t.Context())
 		left := make(chan error)
-		go func() { _, err := c.store.LoadPage(ctx, entries); left <- err }()
+		go func() { _, err := c.store.LoadPage(ctx, entries, 4<<20); left <- err }()
 		eventually(t, "a row is being read", func() bool { return c.sessions("wait_event = 'PgSleep'") != "" })
 		leave()
 		if err := <-left; !errors.Is(err, context.Canceled) {
@@ -69,7 +69,7 @@ func TestGivingUpDisturbsNobodyAfterwards(t *testing.T) {
 	entries := c.collect(2)
 	for i := range 60 {
 		ctx, leave := context.WithTimeout(t.Context(), time.Duration(i%20)*100*time.Microsecond)
-		c.store.LoadPage(ctx, entries[:1])
+		c.store.LoadPage(ctx, entries[:1], 4<<20)
 		leave()
 		for range 3 {
 			rows, err := c.store.Load(t.Context(), entries[1:])

@@ -17,6 +17,7 @@ const (
 	loadFirst     = 50               // rows in the first, while nobody knows how large they are; most batches are smaller
 	replaysOfUser = 2                // pages of one user's replays that are asked for at once
 	loadBytes     = 32 << 20         // of full rows in memory for one batch, and a row more
+	loadSmall     = 256 << 10        // a bound of bytes that one round trip may fill
 	replayBytes   = 4 << 20          // the same for one page of a replay, of which there are many at a time
 )
 
@@ -35,8 +36,22 @@ type loading struct {
 	bytes    int           // after so many it ends
 }
 
-// page is for how many rows of so many bytes to ask at once.
-func (how loading) page(rowSize int) int { return min(loadPage, 1+how.bytes/4/(1+rowSize)) }
+// within returns how with a smaller bound of bytes.
+func (how loading) within(bytes int) loading {
+	how.bytes = min(how.bytes, bytes)
+	return how
+}
+
+// page is for how many rows of so many bytes to ask at once: for a quarter of the
+// bound, because the next rows may be larger; for all of a small one, where rows
+// that are read in vain cost less than further round trips.
+func (how loading) page(rowSize int) int {
+	bytes := how.bytes
+	if bytes > loadSmall {
+		bytes /= 4
+	}
+	return min(loadPage, 1+bytes/(1+rowSize))
+}
 
 // Load brings the full rows of entries, which are of the batch that is being
 // delivered and in order of the log: same length and order, in one round trip for
@@ -71,8 +86,8 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 }
 
 // LoadPage brings the full rows of the first of entries, as Load does: at least
-// one, and no more than one of many replays may have in memory.
-func (s *Store) LoadPage(ctx context.Context, entries []Entry) ([]Notification, error) {
+// one, and no more than so many bytes, of which one row may have more.
+func (s *Store) LoadPage(ctx context.Context, entries []Entry, bytes int) ([]Notification, error) {
 	if len(entries) == 0 {
 		return nil, nil
 	}
@@ -81,7 +96,7 @@ func (s *Store) LoadPage(ctx context.Context, entries []Entry) ([]Notification, 
 		return nil, fmt.Errorf("load %d notifications: %w", len(entries), err)
 	}
 	defer done()
-	return s.load(ctx, entries, s.replays)
+	return s.load(ctx, entries, s.replays.within(bytes))
 }
 
 // load asks Postgres. It brings at least one row, and ends early when it has

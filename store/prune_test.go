@@ -56,7 +56,7 @@ func TestPruneKeepsWhatALongTransactionInserted(t *testing.T) {
 	if removed, _ := c.prune(100, 100); removed != 0 {
 		t.Errorf("removed %d rows that had just been committed", removed)
 	}
-	page, err := c.store.Replay(t.Context(), "5", away, now, store.Place{}, 10)
+	page, err := c.store.Replay(t.Context(), "5", away, now, store.Place{}, 10, 4<<20)
 	if err != nil || len(page.Notifications) != 1 || title(page.Notifications[0]) != "inserted long ago" {
 		t.Fatalf("got %v, %v", page.Notifications, err)
 	}

@@ -41,8 +41,9 @@ UNION ALL
 ) r ORDER BY r.xid, r.position LIMIT $6`
 
 // Replay brings a page of what the position from has not seen and the position
-// to has, for one user, with full rows. limit is in log rows.
-func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, after Place, limit int) (Page, error) {
+// to has, for one user, with full rows: of at most limit log rows, and no more
+// bytes, of which one row may have more.
+func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, after Place, limit, bytes int) (Page, error) {
 	done, err := s.replayTurns.take(ctx, userKey)
 	if err != nil {
 		return Page{}, fmt.Errorf("replay: %w", err)
@@ -81,7 +82,7 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 	if n := len(visible); n > 0 && !page.More {
 		page.After[n-1] = to
 	}
-	if page.Notifications, err = s.load(ctx, visible, s.replays); err != nil {
+	if page.Notifications, err = s.load(ctx, visible, s.replays.within(bytes)); err != nil {
 		return Page{}, fmt.Errorf("replay: %w", err)
 	}
 	if n := len(page.Notifications); n < len(visible) { // too large: the rest is another page

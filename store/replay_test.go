@@ -14,7 +14,7 @@ func (c *crm) replay(s *store.Store, from, to store.Cursor, limit int) (titles [
 	c.Helper()
 	var after store.Place
 	for {
-		page, err := s.Replay(c.Context(), "5", from, to, after, limit)
+		page, err := s.Replay(c.Context(), "5", from, to, after, limit, 4<<20)
 		if err != nil {
 			c.Fatal(err)
 		}
@@ -97,7 +97,7 @@ func TestPositionInAReplayIsAsOldAsItsClient(t *testing.T) {
 		c.sql("%s", insert(5, title))
 		to = c.collectBatch(1).Cursor
 	}
-	page, err := c.store.Replay(t.Context(), "5", from, to, store.Place{}, 100)
+	page, err := c.store.Replay(t.Context(), "5", from, to, store.Place{}, 100, 4<<20)
 	if err != nil || len(page.After) != 3 {
 		t.Fatalf("%d positions, %v", len(page.After), err)
 	}

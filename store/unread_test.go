@@ -23,7 +23,7 @@ func (c *crm) unread(userKey string, limit int) (titles []string, largest int) {
 	rest := list.Entries
 	for len(rest) > 0 {
 		var page []store.Notification
-		if page, err = c.store.LoadPage(c.Context(), rest); err != nil || len(page) == 0 {
+		if page, err = c.store.LoadPage(c.Context(), rest, 4<<20); err != nil || len(page) == 0 {
 			break
 		}
 		bytes := 0
