@@ -24,7 +24,7 @@ test: ## all tests that need nothing but Go and a Postgres, which they find or f
 
 e2e: ## the real outside: Chromium, Node and Python clients, PgBouncer, a Postgres container, the loss checker
 	.ci/install
-	go test -race -count=1 -tags e2e -run E2E ./cmd/bench ./cmd/demo ./cmd/gateway
+	go test -race -count=1 -tags e2e -run E2E ./cmd/bench ./cmd/demo ./cmd/gateway ./deploy/web
 	.ci/container-test
 
 majors: ## the store's tests and the loss checker on the oldest and newest Postgres, or MAJORS="14 15 16 17 18"

@@ -174,7 +174,7 @@ export function connect(o) {
             end = await failure(r);
           } else {
             const exp = claims(bearer)?.exp * 1000 - (Date.parse(r.headers.get("Date")) || Date.now());
-            if (exp > 0 && exp < 2e9) renewal = setTimeout(renew, exp - Math.min(30000, exp / 5));
+            if (exp > 0 && exp < 2e9) renewal = setTimeout(renew, exp - 1000 - Math.min(30000, exp / 5));
             end = await parse(r.body, on);
           }
         } else {
@@ -306,10 +306,10 @@ export function connect(o) {
     last = m.last || last;
     user ??= m.user;
     if (m.replays) replayed = true;
-    show(m.state, m.detail);
+    if (running) show(m.state, m.detail);
     if (m.event) deliver(m);
     else if (m.unread && m.unread !== unread) deliver({ event: "unread", data: m.unread });
-    if (m.state === "live" && !replayed) replay();
+    if (running && m.state === "live" && !replayed) replay();
   }
 
   function takeOver() {
