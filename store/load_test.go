@@ -545,7 +545,7 @@ func TestTimesOutsideOfRFC3339AreNull(t *testing.T) {
 		l.sql(`INSERT INTO notifications (user_id, notification_type, title, message, reminder_id, created_at, updated_at, read_at)
 			VALUES (5, 'task_reminder', '%[1]d', '', %[1]d, '%[2]s', '%[2]s', '%[2]s')`, i, at)
 		to = l.delivered(fmt.Sprint(i)).at
-		page, err := l.store.Replay(t.Context(), "5", from, to, store.Place{}, 10)
+		page, err := l.store.Replay(t.Context(), "5", from, to, store.Place{}, 10, 4<<20)
 		if err != nil || len(page.Notifications) != 1 {
 			t.Fatalf("%s: %d rows are replayed, %v", at, len(page.Notifications), err)
 		}
