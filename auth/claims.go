@@ -18,41 +18,74 @@ import (
 type Identity struct {
 	Subject   string    // the user claim, an integer in decimal
 	Expires   time.Time // exp; zero when the token has none
+	Groups    []string  // keys of the groups claim, "group:" before each; nil without
 	GoodUntil time.Time // exp with the leeway: from this moment on the token is refused; zero never
 }
 
 // parseObject reads one JSON object without losing digits. Two members of one
-// name are refused: parsers differ in which of them counts (RFC 7515 section
-// 4, RFC 7519 section 4).
+// name, at any depth, are refused: parsers differ in which of them counts (RFC
+// 7515 section 4, RFC 7519 section 4).
 func parseObject(text []byte) (map[string]any, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		return nil, errors.New("no object")
-	}
-	members := map[string]any{}
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return nil, err
-		}
-		name, _ := key.(string)
-		if _, twice := members[name]; twice {
-			return nil, errors.New("a member stands twice")
-		}
-		var value any
-		if err := d.Decode(&value); err != nil {
-			return nil, err
-		}
-		members[name] = value
-	}
-	if _, err := d.Token(); err != nil {
+	value, err := parseValue(d, 0)
+	if err != nil {
 		return nil, err
+	}
+	members, ok := value.(map[string]any)
+	if !ok {
+		return nil, errors.New("no object")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the object")
 	}
 	return members, nil
+}
+
+const maxDepth = 64 // of objects and lists inside each other
+
+func parseValue(d *json.Decoder, depth int) (any, error) {
+	token, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	open, isDelim := token.(json.Delim)
+	if !isDelim {
+		return token, nil
+	}
+	if depth == maxDepth {
+		return nil, errors.New("it is nested too deeply")
+	}
+	members, list := map[string]any{}, []any{}
+	for d.More() {
+		var name string
+		if open == '{' {
+			key, err := d.Token()
+			if err != nil {
+				return nil, err
+			}
+			name, _ = key.(string)
+			if _, twice := members[name]; twice {
+				return nil, errors.New("a member stands twice")
+			}
+		}
+		value, err := parseValue(d, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		if open == '{' {
+			members[name] = value
+		} else {
+			list = append(list, value)
+		}
+	}
+	if _, err := d.Token(); err != nil { // the end
+		return nil, err
+	}
+	if open == '{' {
+		return members, nil
+	}
+	return list, nil
 }
 
 // validity is what is remembered of a verified token and judged anew each
@@ -75,12 +108,13 @@ func (v validity) check(now time.Time, leeway time.Duration) error {
 
 // readClaims judges everything in a verified payload that does not change
 // with time.
-func (c Config) readClaims(payload []byte) (validity, error) {
+func (v *Verifier) readClaims(payload []byte) (validity, error) {
+	c := v.config
 	claims, err := parseObject(payload)
 	if err != nil {
 		return validity{}, refused(reasonMalformed)
 	}
-	var v validity
+	var out validity
 	var times [3]time.Time
 	for i, name := range []string{"exp", "nbf", "iat"} {
 		if times[i], err = numericDate(claims, name); err != nil {
@@ -90,12 +124,12 @@ func (c Config) readClaims(payload []byte) (validity, error) {
 	if times[0].IsZero() && !c.AllowNoExpiry {
 		return validity{}, refused(reasonNoExpiry)
 	}
-	v.identity.Expires, v.notBefore = times[0], times[1]
+	out.identity.Expires, out.notBefore = times[0], times[1]
 	if !times[0].IsZero() {
-		v.identity.GoodUntil = times[0].Add(c.Leeway)
+		out.identity.GoodUntil = times[0].Add(c.Leeway)
 	}
-	if times[2].After(v.notBefore) {
-		v.notBefore = times[2] // issued in the future: not yet valid either
+	if times[2].After(out.notBefore) {
+		out.notBefore = times[2] // issued in the future: not yet valid either
 	}
 	if c.Issuer != "" && claims["iss"] != any(c.Issuer) {
 		return validity{}, refused(reasonIssuer)
@@ -106,8 +140,11 @@ func (c Config) readClaims(payload []byte) (validity, error) {
 	if kind, present := claims["token_type"]; present && kind != any("access") {
 		return validity{}, refused(reasonTokenType)
 	}
-	v.identity.Subject, err = subject(claims[c.UserClaim])
-	return v, err
+	if out.identity.Groups, err = v.groups.groups(claims); err != nil {
+		return validity{}, err
+	}
+	out.identity.Subject, err = v.user.subject(claims)
+	return out, err
 }
 
 // numericDate reads a NumericDate (RFC 7519 section 2), rounded down.

@@ -11,6 +11,10 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Code + ": " + e.Reason }
 
+// Forbidden reports whether the token itself is good, but what it names cannot be
+// a recipient: the caller answers 403, not 401.
+func (e *Error) Forbidden() bool { return e.Reason == reasonUserPart || e.Reason == reasonGroups }
+
 // ErrUnavailable is returned when a token needs keys that could not be read: the
 // key set never was, or the token's key is not in it and the last fetch failed.
 // Whether the token is good is unknown then, so the caller answers 503, not 401.
@@ -30,6 +34,9 @@ const (
 	reasonAudience    = "wrong_audience"
 	reasonTokenType   = "wrong_token_type"
 	reasonUserClaim   = "bad_user_claim"
+	reasonUserPart    = "bad_user_part"
+	reasonGroups      = "bad_groups"
+	reasonCRM         = "refused_by_crm"
 	reasonTooLarge    = "too_large"
 	reasonMissing     = "missing"
 	maxTokenBytes     = 8 << 10
@@ -44,6 +51,6 @@ const (
 func Reasons() []string {
 	return []string{
 		reasonMissing, reasonMalformed, reasonAlgorithm, reasonKey, reasonSignature, reasonExpired, reasonNoExpiry, reasonEarly,
-		reasonIssuer, reasonAudience, reasonTokenType, reasonUserClaim, reasonTooLarge,
+		reasonIssuer, reasonAudience, reasonTokenType, reasonUserClaim, reasonUserPart, reasonGroups, reasonCRM, reasonTooLarge,
 	}
 }

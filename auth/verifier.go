@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,9 @@ type Config struct {
 	Keys          []byte        // a file's JWK Set or PEM public keys; nil: none; see SetKeys
 	Issuer        string        // iss that a token must have; empty: any
 	Audience      string        // aud that a token must have; empty: any
-	UserClaim     string        // the claim that names the user; required
+	UserClaim     string        // the claim that names the user, see CheckSelector; required
+	GroupsClaim   string        // the claim that names groups of the user; empty: none
+	NoKeys        bool          // there may be no keys at all: every token is refused then
 	Leeway        time.Duration // how far clocks may differ
 	AllowNoExpiry bool          // also take tokens without exp, which stay good until their key goes
 	Logger        *slog.Logger
@@ -24,6 +27,8 @@ type Config struct {
 // Verifier verifies tokens. It may be used from any goroutine.
 type Verifier struct {
 	config  Config
+	user    selector                 // of Config.UserClaim
+	groups  selector                 // of Config.GroupsClaim; nil without
 	secrets atomic.Pointer[[][]byte] // the shared secrets of now
 	keys    *keySet                  // nil without a key set at a URL
 	filed   atomic.Pointer[[]key]    // the keys of Config.Keys and SetKeys; nil without
@@ -32,16 +37,23 @@ type Verifier struct {
 
 // New makes a Verifier. It reads no key set yet: the key server may be down.
 func New(config Config) (*Verifier, error) {
-	if len(config.Secrets) == 0 && config.KeySetURL == "" && config.Keys == nil {
+	if len(config.Secrets) == 0 && config.KeySetURL == "" && config.Keys == nil && !config.NoKeys {
 		return nil, errors.New("neither a shared secret nor a key set")
 	}
 	if err := checkSecrets(config.Secrets); err != nil {
 		return nil, err
 	}
-	if config.UserClaim == "" {
-		return nil, errors.New("no user claim")
+	user, err := parseSelector(config.UserClaim)
+	if err != nil {
+		return nil, fmt.Errorf("the user claim: %w", err)
 	}
-	v := &Verifier{config: config, cache: newCache(maxVerifiedTokens)}
+	var groups selector
+	if config.GroupsClaim != "" {
+		if groups, err = parseSelector(config.GroupsClaim); err != nil {
+			return nil, fmt.Errorf("the groups claim: %w", err)
+		}
+	}
+	v := &Verifier{config: config, user: user, groups: groups, cache: newCache(maxVerifiedTokens)}
 	v.secrets.Store(&config.Secrets)
 	if config.Keys != nil {
 		keys, err := parseKeys(config.Keys)
@@ -65,7 +77,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
 		if err != nil {
 			return Identity{}, err
 		}
-		if known, err = v.config.readClaims(payload); err != nil {
+		if known, err = v.readClaims(payload); err != nil {
 			return Identity{}, err
 		}
 	}

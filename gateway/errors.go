@@ -70,6 +70,16 @@ func errToken(err error) *httpError {
 			status: http.StatusUnauthorized, code: "missing_token", sentence: "A token is required.",
 			challenge: `Bearer realm="notifications"`, reason: refused.Reason,
 		}
+	case errors.As(err, &refused) && refused.Forbidden():
+		return &httpError{
+			status: http.StatusForbidden, code: "no_recipient", reason: refused.Reason,
+			sentence: "The token cannot name a recipient: " + strings.ReplaceAll(refused.Reason, "_", " ") + ".",
+		}
+	case errors.As(err, &refused) && refused.Reason == "refused_by_crm":
+		return &httpError{
+			status: http.StatusUnauthorized, code: refused.Reason, sentence: "These credentials are signed in to nothing.",
+			challenge: `Bearer realm="notifications"`, reason: refused.Reason,
+		}
 	case errors.As(err, &refused):
 		description := "The token was refused: " + strings.ReplaceAll(refused.Reason, "_", " ") + "."
 		code := refused.Code
@@ -80,6 +90,8 @@ func errToken(err error) *httpError {
 			status: http.StatusUnauthorized, code: code, sentence: description,
 			challenge: `Bearer realm="notifications", error="invalid_token", error_description="` + description + `"`, reason: refused.Reason,
 		}
+	case errors.Is(err, auth.ErrCRMUnavailable):
+		return &httpError{status: http.StatusServiceUnavailable, code: "crm_unavailable", sentence: "Logins cannot be checked at the moment.", wait: waitLong, cause: err}
 	case errors.Is(err, auth.ErrUnavailable):
 		return &httpError{status: http.StatusServiceUnavailable, code: "keys_unavailable", sentence: "Tokens cannot be verified at the moment.", wait: waitLong, cause: err}
 	}

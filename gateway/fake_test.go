@@ -318,6 +318,12 @@ func (r *rig) open(token, query string, header ...string) *client {
 	return &client{r.T, resp.Body, bufio.NewReader(resp.Body)}
 }
 
+// start begins to read a body.
+func (c *client) start() *client {
+	c.lines = bufio.NewReader(c.body)
+	return c
+}
+
 // next reads an event; at the end of the stream its event is "end".
 func (c *client) next() received {
 	c.Helper()

@@ -50,6 +50,9 @@ type Config struct {
 	ConnectsPerMinute int            // for one address; zero is no limit
 	Logger            *slog.Logger
 
+	// Login makes the CRM say whom requests name that have no token; nil: tokens alone.
+	Login *Login
+
 	// Files are served below PathPrefix by their names; nil serves none. They
 	// are the browser module, which the gateway gives to pages.
 	Files map[string][]byte

@@ -72,11 +72,8 @@ func (g *Gateway) identify(r *http.Request) (auth.Identity, store.Recipient, *ht
 	if err != nil {
 		return identity, store.Recipient{}, errToken(err)
 	}
-	recipient, err := g.source.Recipient(r.Context(), identity.Subject)
-	if err != nil {
-		return identity, recipient, errCause(err)
-	}
-	return identity, recipient, nil
+	recipient, refused := g.findRecipient(r.Context(), identity.Subject)
+	return identity, recipient, refused
 }
 
 // serveStream is the request's whole way: query, token, recipient, hub.
@@ -88,14 +85,16 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 	if refused == nil {
 		refused = g.hub.admit()
 	}
-	var identity auth.Identity
-	var recipient store.Recipient
+	var v visitor
 	if refused == nil {
-		identity, recipient, refused = g.identify(r)
+		v, refused = g.visitor(r)
 	}
 	if refused != nil {
 		g.answer(w, r, refused)
 		return
+	}
+	if v.session != nil {
+		http.SetCookie(w, v.session)
 	}
 	if r.Method == http.MethodHead {
 		setHead(w.Header())
@@ -107,8 +106,8 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		g.answer(w, r, refused)
 		return
 	}
-	s := &stream{recipient: recipient, types: query.types, out: g.transport(r)}
-	if end := identity.GoodUntil; !end.IsZero() {
+	s := &stream{recipient: v.recipient, login: v.login, types: query.types, out: g.transport(r)}
+	if end := v.identity.GoodUntil; !end.IsZero() {
 		s.expires = end.Add(time.Second - 1).Unix() // rounded up: not before the token would be refused
 	}
 	unread := query.unread && from.IsZero() && reset == ""
@@ -120,7 +119,7 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		case !from.IsZero():
 			id = from.String()
 		}
-		first := []*event{connectedEvent(id, recipient, g.config.retry())}
+		first := []*event{connectedEvent(id, v.recipient, g.config.retry())}
 		if reset != "" {
 			g.metrics.resets.WithLabelValues(reset).Inc()
 			first = append(first, resetEvent(at.String(), reset))

@@ -61,7 +61,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, name := range []string{eventConnected, eventNotification, eventPing, eventReset, eventError} {
 		m.eventsSent[name] = sent.WithLabelValues(name)
 	}
-	for _, e := range []*httpError{errStarting(), errDraining(), errFull(), errTooMany(0), errToken(auth.ErrUnavailable), errCause(nil)} {
+	for _, e := range []*httpError{errStarting(), errDraining(), errFull(), errTooMany(0), errToken(auth.ErrUnavailable), errToken(auth.ErrCRMUnavailable), errCause(nil)} {
 		m.refused.WithLabelValues(e.code)
 	}
 	for _, reason := range append(store.ResetReasons(), resetUnreadable, resetTruncated) {

@@ -24,6 +24,9 @@ func (g *Gateway) serveSession(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.Method == http.MethodDelete {
 		cookie.MaxAge = -1
+		if g.config.Login != nil {
+			http.SetCookie(w, g.sessionCookie(&http.Cookie{Name: auth.SessionCookie, MaxAge: -1}))
+		}
 		g.setCookie(w, cookie)
 		return
 	}

@@ -10,6 +10,7 @@ type stream struct {
 	groups    []string        // further keys that it stands under, without doubles and without its recipient's; nil mostly
 	types     map[string]bool // notification types that its client wants; nil is all
 	expires   int64           // the Unix second from which its token is refused; zero never
+	login     *login          // what the CRM is asked with again; nil when it came with a token
 	out       transport
 
 	// guarded by hub.mu

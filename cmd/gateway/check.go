@@ -91,6 +91,7 @@ func checkTokens(ctx context.Context, c config, given string) []schema.Finding {
 			out[0] = schema.Finding{Name: "keys", Detail: err.Error(), Mend: "check that GATEWAY_JWKS_URL is reachable from here and is a JWK Set"}
 		}
 	}
+	out = append(out, checkLogin(ctx, c)...)
 	if given == "" {
 		return out
 	}

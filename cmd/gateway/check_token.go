@@ -59,6 +59,9 @@ func mendToken(reason string) string {
 		"wrong_audience":        "compare GATEWAY_JWT_AUDIENCE with the token's aud",
 		"wrong_token_type":      "this is a refresh token or the like: give the access token",
 		"bad_user_claim":        "set GATEWAY_JWT_USER_CLAIM to a claim that is there, an integer or a text",
+		"bad_user_part":         "each claim of GATEWAY_JWT_USER_CLAIM must be there, not empty and without a colon",
+		"bad_groups":            "GATEWAY_JWT_GROUPS_CLAIM must name at most 100 groups, integers or texts",
+		"refused_by_crm":        "give a token: only a request can ask GATEWAY_AUTH_URL",
 		"too_large":             "a token may have 8 KiB",
 	}[reason]
 }

@@ -29,9 +29,13 @@ type config struct {
 	JWTSecret         string        `envconfig:"GATEWAY_JWT_SECRET" desc:"shared secret for HS256/384/512, at least 32 bytes; several, comma-separated, for rotation"`
 	JWKSURL           string        `envconfig:"GATEWAY_JWKS_URL" desc:"key set for RS/PS/ES/EdDSA; may be set beside the secret"`
 	JWKSFile          string        `envconfig:"GATEWAY_JWKS_FILE" desc:"the same keys from a file: a key set or PEM public keys; read again when it changes"`
+	AuthURL           string        `envconfig:"GATEWAY_AUTH_URL" desc:"endpoint of the CRM that says whom a request's cookies or Authorization name, for logins that are no JWT"`
+	AuthField         string        `envconfig:"GATEWAY_AUTH_FIELD" default:"/id" desc:"where in its JSON answer the user stands: a name or a JSON pointer"`
+	AuthCookies       []string      `envconfig:"GATEWAY_AUTH_COOKIES" default:"sessionid" desc:"names of the cookies that it is asked with, comma-separated"`
 	JWTIssuer         string        `envconfig:"GATEWAY_JWT_ISSUER" desc:"iss that a token must have"`
 	JWTAudience       string        `envconfig:"GATEWAY_JWT_AUDIENCE" desc:"aud that a token must have"`
-	JWTUserClaim      string        `envconfig:"GATEWAY_JWT_USER_CLAIM" default:"user_id" desc:"claim that names the user, integer or string"`
+	JWTUserClaim      string        `envconfig:"GATEWAY_JWT_USER_CLAIM" default:"user_id" desc:"claim that names the user, integer or string; several, comma-separated, are joined by a colon; /a/b is a JSON pointer"`
+	JWTGroupsClaim    string        `envconfig:"GATEWAY_JWT_GROUPS_CLAIM" desc:"claim that names groups of the user, one or a list"`
 	JWTRequireExp     bool          `envconfig:"GATEWAY_JWT_REQUIRE_EXP" default:"true" desc:"false: tokens without exp are taken too, and stay good until their key goes"`
 	JWTLeeway         time.Duration `envconfig:"GATEWAY_JWT_LEEWAY" default:"30s" desc:"how far clocks may differ"`
 	Recipient         string        `envconfig:"GATEWAY_RECIPIENT" default:"auto" desc:"claim: the claim is the user key; lookup: it is looked up in the view identity; auto: lookup where the view is there, else claim"`
@@ -118,7 +122,7 @@ func knownVariables() map[string]bool {
 func (c *config) fromFiles() map[string]*string {
 	return map[string]*string{
 		"DATABASE_URL": &c.DatabaseURL, "GATEWAY_LISTEN_DATABASE_URL": &c.ListenDatabaseURL,
-		"GATEWAY_JWT_SECRET": &c.JWTSecret, "GATEWAY_JWKS_URL": &c.JWKSURL,
+		"GATEWAY_JWT_SECRET": &c.JWTSecret, "GATEWAY_JWKS_URL": &c.JWKSURL, "GATEWAY_AUTH_URL": &c.AuthURL,
 	}
 }
 
@@ -251,8 +255,8 @@ func (c *config) validateTokens() error {
 		}
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if len(c.secrets) == 0 && c.JWKSURL == "" && c.JWKSFile == "" {
-		return errors.New("GATEWAY_JWT_SECRET, GATEWAY_JWKS_URL, GATEWAY_JWKS_FILE: set at least one")
+	if !c.hasKeys() && c.AuthURL == "" {
+		return errors.New("GATEWAY_JWT_SECRET, GATEWAY_JWKS_URL, GATEWAY_JWKS_FILE, GATEWAY_AUTH_URL: set at least one")
 	}
 	if c.JWKSFile != "" {
 		if c.keys, err = readKeysFile(c.JWKSFile); err != nil {
@@ -264,6 +268,14 @@ func (c *config) validateTokens() error {
 			return err
 		}
 	}
+	for name, text := range map[string]string{"GATEWAY_JWT_USER_CLAIM": c.JWTUserClaim, "GATEWAY_JWT_GROUPS_CLAIM": c.JWTGroupsClaim, "GATEWAY_AUTH_FIELD": c.AuthField} {
+		if err := auth.CheckSelector(text); text != "" && err != nil {
+			return fmt.Errorf("%s: must be names or JSON pointers, separated by commas: %w", name, err)
+		}
+	}
+	if err := c.validateLogin(); err != nil {
+		return err
+	}
 	if c.JWTLeeway < 0 || c.JWTLeeway > time.Hour {
 		return errors.New("GATEWAY_JWT_LEEWAY: must be between 0 and 1h")
 	}
@@ -273,11 +285,31 @@ func (c *config) validateTokens() error {
 	return nil
 }
 
+// hasKeys reports whether there is anything that verifies tokens.
+func (c *config) hasKeys() bool { return len(c.secrets) > 0 || c.JWKSURL != "" || c.JWKSFile != "" }
+
+// validateLogin checks how the CRM is asked.
+func (c *config) validateLogin() error {
+	if c.AuthURL == "" {
+		return nil
+	}
+	if err := auth.CheckCRMURL(c.AuthURL); err != nil {
+		return fmt.Errorf("GATEWAY_AUTH_URL: %w", err)
+	}
+	for i, name := range c.AuthCookies {
+		c.AuthCookies[i] = strings.TrimSpace(name)
+		if c.AuthCookies[i] == "" || strings.ContainsAny(c.AuthCookies[i], " \t\r\n;=\"") {
+			return errors.New("GATEWAY_AUTH_COOKIES: must be names of cookies, separated by commas")
+		}
+	}
+	return nil
+}
+
 // verifier returns what auth needs of the configuration.
 func (c *config) verifier(logger *slog.Logger) auth.Config {
 	return auth.Config{
 		Secrets: c.secrets, KeySetURL: c.JWKSURL, Keys: c.keys, Issuer: c.JWTIssuer, Audience: c.JWTAudience,
-		UserClaim: c.JWTUserClaim, Leeway: c.JWTLeeway, AllowNoExpiry: !c.JWTRequireExp, Logger: logger,
+		UserClaim: c.JWTUserClaim, GroupsClaim: c.JWTGroupsClaim, NoKeys: c.AuthURL != "", Leeway: c.JWTLeeway, AllowNoExpiry: !c.JWTRequireExp, Logger: logger,
 	}
 }
 

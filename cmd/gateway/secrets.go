@@ -38,6 +38,7 @@ func (c config) watchSecrets(verifier *auth.Verifier) []*watched {
 			}
 			return verifier.SetKeySetURL(text)
 		},
+		"GATEWAY_AUTH_URL":            startOnly(c.AuthURL),
 		"DATABASE_URL":                startOnly(c.DatabaseURL),
 		"GATEWAY_LISTEN_DATABASE_URL": startOnly(c.ListenDatabaseURL),
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
@@ -83,6 +81,7 @@ type service struct {
 	identity  *store.IdentityView
 	feed      *store.Feed
 	verifier  *auth.Verifier
+	crm       *auth.CRM // nil without GATEWAY_AUTH_URL
 	gateway   *gateway.Gateway
 	public    *http.Server
 	files     *reloader
@@ -110,12 +109,16 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		return nil, usageError{fmt.Errorf("token verification: %w", err)}
 	}
 	verifier.Register(registry)
+	crm, err := c.crm()
+	if err != nil {
+		return nil, err
+	}
 	directory := store.NewRecipientCache(st)
 	gw := gateway.New(gateway.Config{
 		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, CursorRefresh: min(time.Hour, c.Retention/4), Retention: c.Retention, MaxStreams: c.MaxStreams,
 		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit,
 		Drain: c.Drain - notice(c.Drain), AllowedOrigins: c.AllowedOrigins, CookieName: c.Cookie, CookieInsecure: c.CookieInsecure,
-		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger,
+		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger, Login: newLogin(crm, st, registry),
 		Files: web.Files(),
 	}, source{st, directory}, verifier, registry)
 	public := &http.Server{
@@ -139,7 +142,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		files.files = append(files.files, pair)
 	}
 	return &service{
-		config: c, logger: logger, registry: registry, store: st, directory: directory, identity: store.NewIdentityView(st), feed: feed, verifier: verifier,
+		config: c, logger: logger, registry: registry, store: st, directory: directory, identity: store.NewIdentityView(st), feed: feed, verifier: verifier, crm: crm,
 		gateway: gw, public: public, files: files, draining: make(chan struct{}),
 	}, nil
 }
@@ -161,15 +164,8 @@ func (s *service) run(ctx context.Context) error {
 	// The parts outlive ctx: streams go on receiving while they are drained.
 	parts, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	failed := make(chan error, 10) // one for each part at the most
-	var running sync.WaitGroup
-	start := func(what string, part func(context.Context) error) {
-		running.Go(func() {
-			if err := part(parts); err != nil && parts.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("%s: %w", what, err)
-			}
-		})
-	}
+	all := newGroup()
+	start := func(what string, part func(context.Context) error) { all.start(parts, what, part) }
 	start("feed", func(ctx context.Context) error { return s.feed.Run(ctx, s.gateway) })
 	start("gateway", s.gateway.Run)
 	start("key set", s.verifier.Run)
@@ -180,6 +176,12 @@ func (s *service) run(ctx context.Context) error {
 		start("recipients", func(ctx context.Context) error {
 			return s.gateway.CheckRecipients(ctx, s.directory, s.config.RecipientCheck)
 		})
+	}
+	if s.crm != nil {
+		start("session key", func(ctx context.Context) error { return keepSessionKey(ctx, s.store, s.crm, s.logger) })
+		if s.config.RecipientCheck > 0 {
+			start("logins", func(ctx context.Context) error { return s.gateway.CheckLogins(ctx, s.config.RecipientCheck) })
+		}
 	}
 	start("public listener", func(context.Context) error {
 		if s.config.TLSCert != "" {
@@ -196,7 +198,8 @@ func (s *service) run(ctx context.Context) error {
 
 	var end time.Time
 	select {
-	case err = <-failed:
+	case <-all.failed:
+		err = all.err
 		systemd.stopping(stopDeadline)
 		end = time.Now().Add(stopDeadline)
 	case <-ctx.Done():
@@ -210,7 +213,7 @@ func (s *service) run(ctx context.Context) error {
 	}
 	admin.Close() //nolint:errcheck // scrapes may be cut off
 	stop(context.Canceled)
-	running.Wait()
+	all.wait()
 	s.logger.Info("stopped")
 	return err
 }

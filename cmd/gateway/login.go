@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-64e334f9/notification-gateway/auth"
+	"github.com/seed-64e334f9/notification-gateway/gateway"
+	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
+)
+
+var (
+	_ gateway.CRM         = (*auth.CRM)(nil)
+	_ gateway.Disconnects = (*store.Store)(nil)
+)
+
+// crm returns what asks the CRM whom logins name; nil without GATEWAY_AUTH_URL.
+func (c *config) crm() (*auth.CRM, error) {
+	if c.AuthURL == "" {
+		return nil, nil
+	}
+	crm, err := auth.NewCRM(auth.CRMConfig{URL: c.AuthURL, Field: c.AuthField, Cookies: c.AuthCookies, Keys: c.hasKeys()})
+	if err != nil {
+		return nil, usageError{fmt.Errorf("GATEWAY_AUTH_URL: %w", err)}
+	}
+	return crm, nil
+}
+
+// newLogin wires the CRM into the gateway; it returns nil without one.
+func newLogin(crm *auth.CRM, st *store.Store, registry prometheus.Registerer) *gateway.Login {
+	if crm == nil {
+		return nil
+	}
+	crm.Register(registry)
+	return &gateway.Login{CRM: crm, Disconnects: st}
+}
+
+const (
+	sessionKeyInterval = time.Minute     // a restored or refreshed database has another key
+	sessionKeyRetry    = 2 * time.Second // until Postgres is there
+)
+
+// sessionKeys is where the key of the gateway's own sessions comes from.
+type sessionKeys interface {
+	SessionKey(ctx context.Context) ([]byte, error)
+}
+
+// keepSessionKey gives the CRM the key that all replicas share, until ctx ends; it
+// returns ctx's cause. Without a key there are no sessions, and each reconnect asks
+// the CRM.
+func keepSessionKey(ctx context.Context, keys sessionKeys, crm *auth.CRM, logger *slog.Logger) error {
+	said := false
+	for {
+		pause := sessionKeyInterval
+		key, err := keys.SessionKey(ctx)
+		switch {
+		case err == nil:
+			crm.SetSessionKey(key)
+			said = false
+		case ctx.Err() == nil:
+			pause = sessionKeyRetry
+			if !said { // the feed says what is wrong with Postgres
+				logger.Warn("no session key: the CRM is asked at each reconnect; gateway migrate makes the key, and --grant-to gives it to this role", "err", err)
+			}
+			said = true
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// checkLogin asks the CRM without credentials, as somebody who is signed out.
+func checkLogin(ctx context.Context, c config) []schema.Finding {
+	crm, err := c.crm()
+	if crm == nil && err == nil {
+		return nil
+	}
+	if err == nil {
+		err = crm.Probe(ctx)
+	}
+	if err != nil {
+		return []schema.Finding{{
+			Name: "login", Detail: "GATEWAY_AUTH_URL: " + err.Error(),
+			Mend: "it must answer 401, 403 or a redirect to somebody signed out, and 200 with a JSON object to somebody signed in",
+		}}
+	}
+	return []schema.Finding{{Name: "login", OK: true, Detail: "the CRM answers, and refuses a request without credentials"}}
+}

@@ -1,0 +1,261 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed-64e334f9/notification-gateway/auth"
+)
+
+// fakeCRM is a CRM's endpoint: it takes the cookie sessionid for its user.
+type fakeCRM struct {
+	*httptest.Server
+	asked  atomic.Int32
+	status atomic.Int32 // instead of 200
+	names  atomic.Pointer[string]
+}
+
+// fakeDisconnects says of everybody when they were disconnected.
+type fakeDisconnects struct {
+	ago atomic.Int64 // zero: never
+	err atomic.Bool
+}
+
+func (f *fakeDisconnects) SinceDisconnect(context.Context, string, time.Duration) (time.Duration, bool, error) {
+	if f.err.Load() {
+		return 0, false, errors.New("Postgres is away")
+	}
+	ago := time.Duration(f.ago.Load())
+	return ago, ago != 0, nil
+}
+
+func newFakeCRM(t *testing.T) (*fakeCRM, *fakeDisconnects, func(*Config, *fakeVerifier)) {
+	t.Helper()
+	f, disconnects := &fakeCRM{}, &fakeDisconnects{}
+	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.asked.Add(1)
+		if status := f.status.Load(); status != 0 {
+			w.WriteHeader(int(status))
+			return
+		}
+		name := ""
+		if c, err := r.Cookie("sessionid"); err == nil {
+			name = c.Value
+		}
+		if other := f.names.Load(); other != nil {
+			name = *other
+		}
+		fmt.Fprintf(w, `{"id":%q}`, name)
+	}))
+	t.Cleanup(f.Close)
+	return f, disconnects, func(c *Config, _ *fakeVerifier) {
+		crm, err := auth.NewCRM(auth.CRMConfig{URL: f.URL, Field: "/id", Cookies: []string{"sessionid"}, Keys: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		crm.SetSessionKey([]byte("the key of the sessions, 32 bytes or more"))
+		c.Login = &Login{CRM: crm, Disconnects: disconnects}
+	}
+}
+
+// askFor asks for a stream and returns its answer.
+func (r *rig) askFor(headers ...string) *http.Response {
+	r.Helper()
+	req, err := http.NewRequest(http.MethodGet, r.server.URL+"/api/notifications/stream/", nil)
+	if err != nil {
+		r.Fatal(err)
+	}
+	req.Host = "crm.example.com" // which all replicas are behind
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Add(headers[i], headers[i+1])
+	}
+	resp, err := r.server.Client().Do(req)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+// sessionOf is the session that an answer gives, as a Cookie header has it.
+func sessionOf(resp *http.Response) string {
+	for _, c := range resp.Cookies() {
+		if c.Name == auth.SessionCookie {
+			return "; " + c.Name + "=" + c.Value
+		}
+	}
+	return ""
+}
+
+// A browser that is signed in to the CRM gets its stream with no token, and comes
+// back at any replica without the CRM being asked again.
+func TestStreamByTheCRMsCookie(t *testing.T) {
+	crm, _, withCRM := newFakeCRM(t)
+	bothWays(t, withCRM, func(r *rig) {
+		other := setup(r.T, withCRM)
+		before := crm.asked.Load()
+		resp := r.askFor("Cookie", "sessionid=5")
+		(&client{r.T, resp.Body, nil}).start().expect("connected", `"user":5`)
+		session := sessionOf(resp)
+		if resp.StatusCode != 200 || session == "" {
+			r.Fatalf("%d, session %q", resp.StatusCode, session)
+		}
+		for _, c := range resp.Cookies() {
+			if c.Path != "/api/notifications/" || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteStrictMode || c.MaxAge < 200 || c.MaxAge > 300 {
+				r.Errorf("the session is %+v", c)
+			}
+		}
+		for range 20 {
+			resp := other.askFor("Cookie", "sessionid=5"+session)
+			if resp.StatusCode != 200 || sessionOf(resp) != "" {
+				r.Errorf("with the session: %d, another session: %q", resp.StatusCode, sessionOf(resp))
+			}
+			resp.Body.Close()
+		}
+		if n := crm.asked.Load() - before; n > 1 { // none in the second round: the first one's answer is remembered
+			r.Errorf("the CRM was asked %d times", n)
+		}
+		if resp := other.askFor("Cookie", "sessionid=7"+session); resp.StatusCode != 200 {
+			r.Errorf("somebody else with that session: %d", resp.StatusCode)
+		} else {
+			(&client{r.T, resp.Body, nil}).start().expect("connected", `"user":7`)
+		}
+		other.askFor("Authorization", "Bearer 9").Body.Close()
+		if resp := r.askFor("Authorization", "Bearer a.b.c", "Cookie", "sessionid=5"); resp.StatusCode != 200 { // the fake verifier takes it for the subject
+			r.Errorf("a token beside the cookie: %d", resp.StatusCode)
+		} else {
+			(&client{r.T, resp.Body, nil}).start().expect("connected", `"user":"a.b.c"`)
+		}
+	})
+}
+
+// What the CRM refuses, what it cannot say, and what another site's page sends.
+func TestRefusalsByTheCRM(t *testing.T) {
+	crm, _, withCRM := newFakeCRM(t)
+	r := setup(t, withCRM)
+	for _, c := range []struct {
+		name    string
+		answer  int
+		headers []string
+		status  int
+		code    string
+	}{
+		{"no credentials", 0, nil, 401, "missing_token"},
+		{"a cookie of others", 0, []string{"Cookie", "csrftoken=5"}, 401, "missing_token"},
+		{"signed out", 302, []string{"Cookie", "sessionid=1"}, 401, "refused_by_crm"},
+		{"refused", 403, []string{"Cookie", "sessionid=2"}, 401, "refused_by_crm"},
+		{"broken", 500, []string{"Cookie", "sessionid=3"}, 503, "crm_unavailable"},
+		{"another site", 0, []string{"Cookie", "sessionid=4", "Origin", "https://evil.example.com"}, 403, "origin_not_allowed"},
+		{"another site's form", 0, []string{"Authorization", "Basic eA==", "Sec-Fetch-Site", "cross-site"}, 403, "origin_not_allowed"},
+		{"nobody", 0, []string{"Cookie", "sessionid=nobody"}, 403, "no_recipient"},
+	} {
+		crm.status.Store(int32(c.answer))
+		before := crm.asked.Load()
+		resp := r.askFor(c.headers...)
+		body := make([]byte, 500)
+		n, _ := resp.Body.Read(body)
+		if resp.StatusCode != c.status || !strings.Contains(string(body[:n]), `"code":"`+c.code+`"`) || sessionOf(resp) != "" {
+			t.Errorf("%s: %d %s", c.name, resp.StatusCode, body[:n])
+		}
+		if (resp.Header.Get("Retry-After") != "") != (c.status == 503) || (resp.Header.Get("WWW-Authenticate") != "") != (c.status == 401) {
+			t.Errorf("%s: %v", c.name, resp.Header)
+		}
+		if asked := crm.asked.Load() != before; asked != (c.status != 403 && c.code != "missing_token" || c.name == "nobody") {
+			t.Errorf("%s: the CRM was asked: %t", c.name, asked)
+		}
+	}
+}
+
+// disconnect() must outrank what was answered before: an EventSource comes back
+// within seconds, with its session.
+func TestDisconnectOutranksSessions(t *testing.T) {
+	crm, disconnects, withCRM := newFakeCRM(t)
+	r := setup(t, withCRM)
+	session := sessionOf(r.askFor("Cookie", "sessionid=5"))
+	for _, c := range []struct {
+		name   string
+		ago    time.Duration
+		err    bool
+		cookie string
+		asked  bool
+	}{
+		{"never", 0, false, session, false},
+		{"long ago", time.Hour, false, session, false},
+		{"now", time.Millisecond, false, session, true},
+		{"now, from memory", time.Millisecond, false, "", true},
+		{"nobody knows", 0, true, session, true},
+	} {
+		disconnects.ago.Store(int64(c.ago))
+		disconnects.err.Store(c.err)
+		before := crm.asked.Load()
+		if resp := r.askFor("Cookie", "sessionid=5"+c.cookie); resp.StatusCode != 200 || (crm.asked.Load() != before) != c.asked {
+			t.Errorf("%s: %d, the CRM was asked: %t", c.name, resp.StatusCode, crm.asked.Load() != before)
+		}
+	}
+	crm.status.Store(401)
+	disconnects.err.Store(false)
+	disconnects.ago.Store(int64(time.Millisecond))
+	if resp := r.askFor("Cookie", "sessionid=5"+session); resp.StatusCode != 401 {
+		t.Errorf("disconnected and signed out, with its session: %d", resp.StatusCode)
+	}
+}
+
+// An open stream ends when the CRM signs its login out, and only then.
+func TestOpenStreamsAreAskedAbout(t *testing.T) {
+	crm, _, withCRM := newFakeCRM(t)
+	everyone := func(*login) bool { return true }
+	for name, c := range map[string]struct {
+		status int32
+		names  string
+		ends   bool
+	}{
+		"still signed in": {}, "broken": {status: 500}, "away": {status: 404},
+		"signed out": {status: 302, ends: true}, "refused": {status: 401, ends: true}, "somebody else": {names: "7", ends: true},
+	} {
+		crm.status.Store(0)
+		crm.names.Store(nil)
+		r := setup(t, withCRM)
+		resp := r.askFor("Cookie", "sessionid=5")
+		c1 := (&client{t, resp.Body, nil}).start()
+		c1.expect("connected", "")
+		byToken := r.open("5", "")
+		byToken.expect("connected", "")
+		crm.status.Store(c.status)
+		if c.names != "" {
+			crm.names.Store(&c.names)
+		}
+		err := r.checkLogins(t.Context(), everyone)
+		if (err != nil) != (c.status == 500 || c.status == 404) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.ends {
+			c1.expect("error", `"code":"revoked"`)
+			c1.expect("end", "")
+		} else if r.Streams() != 2 {
+			t.Errorf("%s: %d streams are left, want 2", name, r.Streams())
+		}
+		r.deliver(r.source.add("5"))
+		byToken.expect("notification", "")
+	}
+}
+
+// A user whose key is that of a group or of everybody would get what is for them.
+func TestReservedRecipients(t *testing.T) {
+	_, _, withCRM := newFakeCRM(t)
+	r := setup(t, withCRM)
+	for _, headers := range [][]string{{"Cookie", "sessionid=*"}, {"Cookie", "sessionid=group:staff"}, {"Cookie", "sessionid=group:"}} {
+		if resp := r.askFor(headers...); resp.StatusCode != 403 {
+			t.Errorf("%v: %d", headers, resp.StatusCode)
+		}
+	}
+	if resp := r.askFor("Cookie", "sessionid=groups"); resp.StatusCode != 200 {
+		t.Errorf("a user named groups: %d", resp.StatusCode)
+	}
+}
