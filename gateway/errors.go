@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -23,6 +24,9 @@ type httpError struct {
 	reason    string        // label of auth_failures_total; empty counts nothing
 	cause     error
 }
+
+// codeUnavailable is the code of the error event that stands for 429 and 503.
+const codeUnavailable = "unavailable"
 
 const (
 	waitShort = time.Second     // for what passes by itself soon
@@ -120,6 +124,10 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, e *httpError) {
 	if e.status == http.StatusTooManyRequests || e.status == http.StatusServiceUnavailable {
 		g.metrics.refused.WithLabelValues(e.code).Inc()
 	}
+	if e.wait > 0 && g.isStream(r) && wantsRetry(r) {
+		answerByStream(w, r, e)
+		return
+	}
 	h := w.Header()
 	if e.wait > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.wait.Seconds()))))
@@ -135,4 +143,21 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, e *httpError) {
 		body = append(append(append(body, `,"code":`...), quoted(e.code)...), "}\n"...)
 		w.Write(body) //nolint:errcheck // the client is gone
 	}
+}
+
+// answerByStream answers 429 or 503 by a stream that says when to come again and
+// ends. It has no id, so the client keeps the one that it has. The time is that of
+// Retry-After at least, and half of it more at the most, so that clients which
+// were refused together do not come together.
+func answerByStream(w http.ResponseWriter, r *http.Request, e *httpError) {
+	setHead(w.Header())
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
+	wait := e.wait + rand.N(e.wait/2)
+	w.Write(errorEvent(codeUnavailable, e.sentence, wait).plain()) //nolint:errcheck // the client is gone
 }

@@ -78,6 +78,7 @@ type Gateway struct {
 	poller     *poller // nil where connections cannot be taken over from net/http
 	handshakes *handshakes
 	origins    origins
+	fullness   fullness
 	files      map[string]*staticFile // by path
 }
 
@@ -88,7 +89,7 @@ func New(config Config, source Source, verifier Verifier, registerer prometheus.
 	g := &Gateway{
 		config: config, source: source, verifier: verifier, metrics: m,
 		hub: newHub(config, source, m), limiter: newLimiter(config.ConnectsPerMinute, config.TrustedProxies),
-		handshakes: newHandshakes(), origins: newOrigins(config.AllowedOrigins), files: makeFiles(config.Files, config.PathPrefix),
+		handshakes: newHandshakes(), origins: newOrigins(config.AllowedOrigins), fullness: fullness{max: config.MaxStreams}, files: makeFiles(config.Files, config.PathPrefix),
 	}
 	var err error
 	if g.poller, err = newPoller(config.StreamBuffer, config.Logger, m.written, g.handshakes.release); err != nil {

@@ -163,3 +163,8 @@ func setHead(h http.Header) {
 func allowed(allow, method string) bool {
 	return slices.Contains(strings.Split(allow, ", "), method)
 }
+
+// isStream reports whether a request asks for a stream.
+func (g *Gateway) isStream(r *http.Request) bool {
+	return strings.TrimSuffix(r.URL.Path, "/") == g.config.PathPrefix+"/stream" && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -252,14 +253,15 @@ func TestSpellingsOfTheLastEventID(t *testing.T) {
 	r.deliver(r.source.add("5"))
 	for _, name := range []string{"last_event_id", "lastEventId", "Last-Event-ID", "LAST_EVENT_ID", "lasteventid"} {
 		c := r.open("5", "&"+name+"="+start)
+		r.deliver(r.source.add("5")) // what a stream gets that has not resumed
 		c.expect("connected", "")
-		if e := c.next(); e.event != "notification" {
-			t.Errorf("%s: got %s, want the notification that was missed", name, e.event)
+		if e := c.next(); e.data != `{"id":2}` {
+			t.Errorf("%s: the first notification is %s, want the one that was missed", name, e.data)
 		}
 	}
 	c := r.open("5", "&lastEventId=nonsense", "Last-Event-ID", start)
 	c.expect("connected", "")
-	c.expect("notification", "") // the header wins
+	c.expect("notification", `{"id":2}`) // the header wins
 }
 
 // Envoy and Linkerd announce an empty body as chunked where an HTTP/2 request ends
@@ -308,6 +310,85 @@ func TestTokenTooLargeForACookie(t *testing.T) {
 		resp, body := r.request("POST", "/api/notifications/session/", map[string]string{"Authorization": "Bearer " + strings.Repeat("5", size)})
 		if resp.StatusCode != want || (want == 413) != strings.Contains(body, `"token_too_large"`) || (want == 413) != (len(resp.Cookies()) == 0) {
 			t.Errorf("a token of %d bytes: %d %s", size, resp.StatusCode, body)
+		}
+	}
+}
+
+// A plain EventSource never connects again after 429 or 503. Where no proxy tries
+// another replica, the stream itself says when to come again.
+func TestUnavailableByStream(t *testing.T) {
+	bothWays(t, func(c *Config, _ *fakeVerifier) { c.MaxStreams = 1 }, func(r *rig) {
+		r.open("5", "").expect("connected", "")
+		for _, method := range []string{"GET", "HEAD"} {
+			req, err := http.NewRequest(method, r.server.URL+"/api/notifications/stream/?token=7&unavailable=retry", nil)
+			if err != nil {
+				r.Fatal(err)
+			}
+			resp, err := r.server.Client().Do(req)
+			if err != nil {
+				r.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
+				r.Fatalf("%s: %s %v %v", method, resp.Status, resp.Header, err)
+			}
+			form := regexp.MustCompile(`^event: error\nretry: ([5-7]\d{3})\ndata: {"code":"unavailable","message":"[^"]+"}\n\n$`)
+			if method == "GET" && !form.Match(body) {
+				r.Errorf("the stream is %q", body)
+			}
+		}
+		if refused, opened := testutil.ToFloat64(r.metrics.refused.WithLabelValues("full")), testutil.ToFloat64(r.metrics.opened); refused != 2 || opened != 1 {
+			r.Errorf("%v refused and %v opened, want 2 and 1", refused, opened)
+		}
+		for _, query := range []string{"?unavailable=no", "?unavailable=retry&unavailable=retry"} {
+			if resp, _ := r.request("GET", "/api/notifications/stream/"+query, nil); resp.StatusCode != 400 {
+				r.Errorf("%s: %d, want 400", query, resp.StatusCode)
+			}
+		}
+	})
+}
+
+// What will not pass by itself must stay a refusal: an EventSource that is told to
+// come again would come for ever.
+func TestRefusalsAreNoStreams(t *testing.T) {
+	r := setup(t, func(c *Config, _ *fakeVerifier) { c.ConnectsPerMinute = 3 })
+	for _, c := range []struct {
+		method, query string
+		want          int
+	}{
+		{"GET", "stream/?token=expired&unavailable=retry", 401},
+		{"GET", "stream/?token=nobody&unavailable=retry", 403},
+		{"GET", "stream/?token=broken&unavailable=retry", 200},
+		{"GET", "stream/?token=5&unavailable=retry", 200}, // too many of this address
+		{"POST", "session/?unavailable=retry", 429},
+	} {
+		if resp, _ := r.request(c.method, "/api/notifications/"+c.query, nil); resp.StatusCode != c.want {
+			t.Errorf("%s: %d, want %d", c.query, resp.StatusCode, c.want)
+		}
+	}
+	if n := testutil.ToFloat64(r.metrics.opened); n != 0 {
+		t.Errorf("%v streams were opened", n)
+	}
+}
+
+// Who routes must hear of it before streams are refused, and not be told the
+// opposite with each stream that comes and goes.
+func TestFullHasAMarginBothWays(t *testing.T) {
+	for most, steps := range map[int][]struct {
+		open int
+		full bool
+	}{
+		1:      {{0, false}, {1, true}, {0, false}},
+		10:     {{9, false}, {10, true}, {9, false}},
+		100:    {{97, false}, {98, true}, {97, true}, {96, true}, {95, false}, {97, false}, {98, true}},
+		100000: {{97999, false}, {98000, true}, {95001, true}, {95000, false}},
+	} {
+		f := fullness{max: most}
+		for i, step := range steps {
+			if got := f.judge(step.open); got != step.full {
+				t.Errorf("step %d: %d of %d are open, full: %t", i, step.open, most, got)
+			}
 		}
 	}
 }

@@ -42,7 +42,7 @@ func (q *streamQuery) parse(raw string) *httpError {
 	if q.lastEventID == "" {
 		q.lastEventID = lastEventID
 	}
-	for _, name := range []string{"types", "replay"} {
+	for _, name := range []string{"types", "replay", "unavailable"} {
 		if len(values[name]) > 1 {
 			return errTwice(name)
 		}
@@ -53,6 +53,9 @@ func (q *streamQuery) parse(raw string) *httpError {
 		q.unread = true
 	default:
 		return errBadRequest("The parameter replay must be unread.")
+	}
+	if as := values.Get("unavailable"); as != "" && as != "retry" {
+		return errBadRequest("The parameter unavailable must be retry.")
 	}
 	if types := values.Get("types"); types != "" {
 		return q.parseTypes(types)
@@ -94,6 +97,16 @@ func (q *streamQuery) parseTypes(types string) *httpError {
 		q.types[name] = true
 	}
 	return nil
+}
+
+// wantsRetry reports whether a request asks to be told by a stream that it must
+// come again. An EventSource that gets 429 or 503 never connects again.
+func wantsRetry(r *http.Request) bool {
+	if !strings.Contains(r.URL.RawQuery, "unavailable") {
+		return false
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	return err == nil && len(values["unavailable"]) == 1 && values.Get("unavailable") == "retry"
 }
 
 func errTwice(name string) *httpError {

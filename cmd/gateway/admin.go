@@ -41,13 +41,16 @@ func onLoopback(a net.Addr) bool {
 
 // unready returns why new streams cannot be served, by part; it is empty when
 // they can: the feed is connected, the keys are known, recipients can be looked
-// up where they are, and no drain has begun.
+// up where they are, there is room, and no drain has begun.
 func (s *service) unready() map[string]string {
 	reasons := map[string]string{}
 	select {
 	case <-s.draining:
 		reasons["draining"] = "the process is going to stop"
 	default:
+	}
+	if s.gateway.Full() {
+		reasons["full"] = "there is no room for more streams: GATEWAY_MAX_STREAMS is near"
 	}
 	if err := s.feed.Ready(); err != nil {
 		reasons["feed"] = err.Error()
