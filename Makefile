@@ -8,7 +8,11 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 MAJORS := 14 18
 
-.PHONY: help demo build test e2e container majors fuzz check format lint bench
+# Stamped into the program and the image.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
+.PHONY: help demo build image dist test test-dist e2e majors fuzz check format lint bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,15 +21,25 @@ demo: ## everything up to a page with live notifications at http://127.0.0.1:808
 	@go build -o bin/demo ./cmd/demo && exec bin/demo
 
 build: ## bin/gateway and bin/bench
-	go build -trimpath -o bin/ ./cmd/gateway ./cmd/bench
+	go build -trimpath -ldflags "-X main.stampedVersion=$(VERSION) -X main.stampedCommit=$(COMMIT)" -o bin/ ./cmd/gateway
+	go build -trimpath -o bin/ ./cmd/bench
+
+image: ## the container image notification-gateway:VERSION
+	DOCKER_BUILDKIT=1 docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t notification-gateway:$(VERSION) .
+
+dist: ## a release in dist/: programs for amd64 and arm64, what is in them, checksums
+	.ci/dist dist "$(VERSION)" "$(COMMIT)"
+
+test-dist: ## two builds of a release have the same bytes
+	.ci/test-dist
 
 test: ## all tests that need nothing but Go and a Postgres, which they find or fetch
 	go test -race ./...
 
-e2e: ## the real outside: Chromium, Node and Python clients, PgBouncer, a Postgres container, the loss checker
+e2e: ## the real outside: Chromium, Node and Python clients, PgBouncer, containers, compose, the loss checker
 	.ci/install
 	go test -race -count=1 -tags e2e -run E2E ./cmd/bench ./cmd/demo ./cmd/gateway ./deploy/web
-	.ci/container-test
+	.ci/containers
 
 majors: ## the store's tests and the loss checker on the oldest and newest Postgres, or MAJORS="14 15 16 17 18"
 	.ci/postgres-majors $(MAJORS)
@@ -49,7 +63,7 @@ lint: ## format, vet, staticcheck
 	go vet ./... && go vet -tags e2e ./...
 	$(STATICCHECK) -tags e2e ./...
 
-check: lint test fuzz e2e majors ## what CI runs
+check: lint test fuzz e2e majors test-dist ## what CI runs
 
 bench: ## the benchmark report, beside its floors and targets; then the attack
 	@go build -o bin/bench ./cmd/bench && bin/bench report --plots deploy

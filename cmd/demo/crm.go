@@ -16,9 +16,11 @@ var people = [2]person{{5, "Alice Archer", "Account executive"}, {7, "Bob Baker"
 
 const peopleSQL = `
 INSERT INTO employees (id, first_name, last_name, email) VALUES
-  (5, 'Alice', 'Archer', 'alice@example.com'), (7, 'Bob', 'Baker', 'bob@example.com');
+  (5, 'Alice', 'Archer', 'alice@example.com'), (7, 'Bob', 'Baker', 'bob@example.com')
+ON CONFLICT DO NOTHING;
 INSERT INTO auth_user (id, username, email, first_name, last_name) VALUES
-  (1, 'alice@example.com', 'alice@example.com', 'Alice', 'Archer'), (2, 'bob', 'bob@example.com', 'Bob', 'Baker');`
+  (1, 'alice@example.com', 'alice@example.com', 'Alice', 'Archer'), (2, 'bob', 'bob@example.com', 'Bob', 'Baker')
+ON CONFLICT DO NOTHING;`
 
 // The CRM's own statements: what Django would write when somebody assigns a
 // task or a lead, or a reminder is due. $1 is the recipient, $2 a number that

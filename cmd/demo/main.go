@@ -29,10 +29,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	addr := fs.String("addr", "127.0.0.1:8080", "`address` of the page")
+	gateway := fs.String("gateway", "", "`URL` of gateways that run already, beside which it plays the CRM; their DATABASE_URL and GATEWAY_JWT_SECRET must be set")
 	err := fs.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stdout, "demo [-addr 127.0.0.1:8080]: live notifications on a page, from a Postgres of its own")
+		fmt.Fprintln(stdout, "demo [-addr 127.0.0.1:8080] [-gateway URL]: live notifications on a page, from a Postgres of its own")
+		fs.SetOutput(stdout)
+		fs.PrintDefaults()
 		return 0
 	case err == nil && fs.NArg() > 0:
 		err = fmt.Errorf("takes no argument, got %q", fs.Arg(0))
@@ -48,7 +51,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	defer listener.Close()
 	say := func(format string, args ...any) { fmt.Fprintf(stdout, format+"\n", args...) }
-	s, err := startStack(ctx, nil, say)
+	var s *stack
+	if *gateway == "" {
+		s, err = startStack(ctx, nil, say)
+	} else {
+		s, err = besideGateway(ctx, *gateway)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			fmt.Fprintln(stderr, "demo:", err)
@@ -63,9 +71,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}()
 	p := newPage(s)
 	base := "http://" + listener.Addr().String()
-	say("\nThe demo is at %s/ (Ctrl-C ends it and takes everything away)\n", base)
-	if token, err := p.token(people[0]); err == nil {
-		say("The same stream in a terminal:\n  curl -N '%s/api/notifications/stream/?token=%s'\n", base, token)
+	if s.gateway == nil {
+		say("The page is at %s/", base)
+	} else {
+		say("\nThe demo is at %s/ (Ctrl-C ends it and takes everything away)\n", base)
+		if token, err := p.token(people[0]); err == nil {
+			say("The same stream in a terminal:\n  curl -N '%s/api/notifications/stream/?token=%s'\n", base, token)
+		}
 	}
 	server := &http.Server{Handler: p.handler(), ReadHeaderTimeout: 10 * time.Second}
 	failed := make(chan error, 1)
@@ -74,7 +86,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case <-ctx.Done():
 	case err = <-failed:
 		fmt.Fprintln(stderr, "demo:", err)
-	case <-s.gateway.Exited:
+	case <-s.ended():
 		err = errors.New("the gateway ended by itself")
 		fmt.Fprintln(stderr, "demo:", err)
 	}

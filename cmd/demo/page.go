@@ -10,7 +10,6 @@ import (
 	"log"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -160,13 +159,9 @@ func (p *page) serveCut(w http.ResponseWriter, r *http.Request) {
 // proxy passes requests on to the gateway, event by event. The gateway knows
 // nothing of the users' paths, so that the cookie's Path is put behind them.
 func (p *page) proxy() http.HandlerFunc {
-	target, err := url.Parse("http://" + p.stack.gateway.Public)
-	if err != nil { // it comes from a listener's address
-		panic(err)
-	}
 	forward := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
+			r.SetURL(p.stack.public)
 			r.Out.URL.Path = strings.TrimPrefix(r.In.URL.Path, userPath(r.In))
 			r.Out.URL.RawPath = ""
 			r.Out.Host = r.In.Host // the gateway compares it with Origin

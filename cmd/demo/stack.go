@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 
 	"github.com/seed-64e334f9/notification-gateway/cmd/internal/process"
@@ -16,9 +17,10 @@ const database = "notification_gateway_demo"
 
 // stack is everything behind the page: Postgres, the CRM's tables, the gateway.
 type stack struct {
-	crm     *throwaway.DB // connected as the CRM would be
-	secret  []byte        // shared with the gateway
-	gateway *process.Gateway
+	crm     *throwaway.DB    // connected as the CRM would be
+	secret  []byte           // shared with the gateway
+	public  *url.URL         // the gateway's, or that of a proxy in front of several
+	gateway *process.Gateway // nil where others run it
 
 	cleanups []func() error // in reverse order
 }
@@ -37,12 +39,12 @@ func startStack(ctx context.Context, env []string, say func(string, ...any)) (_ 
 		return nil, err
 	}
 	s.later(server.Stop)
-	url, err := server.CreateDatabase(ctx, database, "")
+	address, err := server.CreateDatabase(ctx, database, "")
 	if err != nil {
 		return nil, err
 	}
 	s.later(func() error { return server.DropDatabase(context.WithoutCancel(ctx), database) })
-	if s.crm, err = throwaway.Open(ctx, url); err != nil {
+	if s.crm, err = throwaway.Open(ctx, address); err != nil {
 		return nil, err
 	}
 	s.later(func() error { s.crm.Close(); return nil })
@@ -63,7 +65,7 @@ func startStack(ctx context.Context, env []string, say func(string, ...any)) (_ 
 		return nil, err
 	}
 	environment := append(os.Environ(),
-		"DATABASE_URL="+url, "GATEWAY_JWT_SECRET="+string(s.secret), "GATEWAY_RECIPIENT=claim", "GATEWAY_COOKIE_INSECURE=true",
+		"DATABASE_URL="+address, "GATEWAY_JWT_SECRET="+string(s.secret), "GATEWAY_RECIPIENT=claim", "GATEWAY_COOKIE_INSECURE=true",
 		"GATEWAY_DRAIN=3s", "GATEWAY_MAX_STREAMS=1000")
 	environment = append(environment, env...)
 	for _, args := range [][]string{{"migrate", "--mapping", "reference_crm"}, {"attach", "public.notifications"}} {
@@ -77,7 +79,16 @@ func startStack(ctx context.Context, env []string, say func(string, ...any)) (_ 
 		return nil, err
 	}
 	s.later(s.gateway.Stop)
+	s.public = &url.URL{Scheme: "http", Host: s.gateway.Public}
 	return s, nil
+}
+
+// ended is closed when the gateway of this stack has ended by itself.
+func (s *stack) ended() <-chan struct{} {
+	if s.gateway == nil {
+		return nil
+	}
+	return s.gateway.Exited
 }
 
 func (s *stack) later(f func() error) { s.cleanups = append(s.cleanups, f) }
