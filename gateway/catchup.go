@@ -116,7 +116,13 @@ func (c *catchUp) sendMissed(ctx context.Context) error {
 			return sent, nil
 		})
 		var failed *sourceError
+		var unproven *store.ResetError
 		switch {
+		case errors.As(err, &unproven): // only Postgres could tell
+			c.hub.mu.Lock()
+			c.to = c.hub.position.Cursor
+			c.hub.mu.Unlock()
+			return c.sendReset(ctx, c.to, unproven.Reason)
 		case errors.As(err, &failed):
 			if err := c.waitForPostgres(ctx, "replay waits for Postgres", failed.err); err != nil {
 				return err

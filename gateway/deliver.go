@@ -92,7 +92,7 @@ func (h *hub) choose(batch store.Batch, rows *batchRows) (missing []store.Entry,
 		return missing, nil
 	}
 	at := &position{Cursor: batch.Cursor}
-	h.resetOnGapLocked(at)
+	h.resetOnGapLocked(at, batch.Reset)
 	idAfter := h.moveToLocked(at, batch.Partial)
 	h.pickRowsLocked(rows.rows, idAfter)
 	if h.catchingUp > 0 {

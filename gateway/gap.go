@@ -1,6 +1,10 @@
 package gateway
 
-import "github.com/seed-64e334f9/notification-gateway/store"
+import (
+	"cmp"
+
+	"github.com/seed-64e334f9/notification-gateway/store"
+)
 
 // The reasons of a reset besides those of store.ResetError.
 const (
@@ -24,12 +28,13 @@ func (h *hub) gap(from, to store.Cursor) string {
 
 // resetOnGapLocked tells every client to reload when the rows between the hub's
 // position and the next one cannot be known. A replay finds out by itself, when
-// it goes on to the next position. The caller holds sending, too.
-func (h *hub) resetOnGapLocked(at *position) {
+// it goes on to the next position. reason is what the feed knows of it, mostly
+// nothing. The caller holds sending, too.
+func (h *hub) resetOnGapLocked(at *position, reason string) {
 	if h.position == nil {
 		return
 	}
-	reason := h.gap(h.position.Cursor, at.Cursor)
+	reason = cmp.Or(reason, h.gap(h.position.Cursor, at.Cursor))
 	if reason == "" {
 		return
 	}

@@ -36,11 +36,12 @@ func (e Entry) Before() Place { return Place{e.XID, e.Position - 1} }
 // Batch is everything that became visible between two polls of the feed, in
 // order of transaction ID and position. Cursor is the position after it. In a
 // Partial batch the last transaction goes on in the next one, and Cursor is
-// inside it.
+// inside it. Where Reset is set, rows between the batch before and this one can not be known, or rows that clients have were undone.
 type Batch struct {
 	Entries []Entry
 	Cursor  Cursor
 	Partial bool
+	Reset   string // why every client must be told to reload, see ResetReasons; mostly empty
 
 	snapshot Snapshot // of the poll, not clipped
 }

@@ -208,8 +208,8 @@ func TestSnapshotClip(t *testing.T) {
 // not yet told would be forgotten with the connection.
 func TestStaleCursorIsExpired(t *testing.T) {
 	s := &Store{config: Config{Retention: time.Hour}}
-	s.server.Store(&server{install: testInstall})
-	s.clock.Store(testTime.UnixMicro())
+	s.server.follow(&server{identity: identity{install: testInstall}})
+	s.server.polled(testTime)
 	c := MakeCursor(testInstall, 7, testTime, Snapshot{Xmax: 700})
 	for text, want := range map[string]string{
 		c.String(): "", c.Stale().String(): "expired",

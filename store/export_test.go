@@ -35,7 +35,7 @@ const (
 	PollSQL        = pollSQL
 	PollGuardSQL   = pollSQL + pollGuardSQL
 	ReplaySQL      = replaySQL
-	ReplayGuardSQL = replayGuardSQL
+	ReplayGuardSQL = replayAgainSQL
 )
 
 // UnreadSQL is that of a list of unread notifications.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/seed-64e334f9/notification-gateway/store"
 	"github.com/seed-64e334f9/notification-gateway/store/schema"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
@@ -124,31 +126,31 @@ func containsAll(got, want []string) bool {
 	return !slices.ContainsFunc(want, func(w string) bool { return !slices.Contains(got, w) })
 }
 
-// An asynchronous standby that is promoted lacks what its primary committed
-// last, and hands those transaction IDs to other rows.
-func TestFailoverToAnAsynchronousStandby(t *testing.T) {
-	t.Parallel()
+// split is a primary that has crashed, and its promoted standby, which lacks the
+// rows that the primary committed last.
+type split struct {
+	*crm                  // at the primary
+	there    *pgx.Conn    // to the standby
+	early    store.Cursor // before the rows that are lost
+	position store.Cursor // after them
+}
+
+// failOver makes a split, with a running feed that may use both servers.
+func failOver(t *testing.T) *split {
+	t.Helper()
 	c, primary := own(t)
 	standby := follow(t, primary)
 	c.conn = c.connect()
-	hosts := func(s *throwaway.Server) string {
-		u, err := url.Parse(s.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return u.Host
-	}
-	c.open(store.Config{URL: fmt.Sprintf("postgres://postgres@%s,%s/crm?sslmode=disable&target_session_attrs=read-write", hosts(standby), hosts(primary))})
+	c.open(store.Config{URL: fmt.Sprintf("postgres://postgres@%s,%s/crm?sslmode=disable&target_session_attrs=read-write", host(t, standby), host(t, primary))})
 	c.sql("%s", insert(5, "before"))
-	c.collectBatch(1)
-	there := c.connectTo(strings.Replace(standby.URL, "/postgres?", "/crm?", 1))
+	s := &split{crm: c, early: c.collectBatch(1).Cursor, there: c.connectTo(database(standby))}
 	for n := 0; n == 0; { // until it has followed
-		if err := there.QueryRow(t.Context(), "SELECT count(*) FROM notifications WHERE title = 'before'").Scan(&n); err != nil {
+		if err := s.there.QueryRow(t.Context(), "SELECT count(*) FROM notifications WHERE title = 'before'").Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.on(there, "ALTER SYSTEM SET primary_conninfo = ''")
-	c.on(there, "SELECT pg_reload_conf()")
+	c.on(s.there, "ALTER SYSTEM SET primary_conninfo = ''")
+	c.on(s.there, "SELECT pg_reload_conf()")
 	for n := 1; n > 0; { // until it follows no more
 		if err := c.conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_replication").Scan(&n); err != nil {
 			t.Fatal(err)
@@ -157,30 +159,147 @@ func TestFailoverToAnAsynchronousStandby(t *testing.T) {
 	for range 5 {
 		c.sql("%s", insert(5, "lost with the primary"))
 	}
-	var position store.Cursor
 	for n := 0; n < 5; {
 		b := c.next()
-		n, position = n+len(b.Entries), b.Cursor
+		n, s.position = n+len(b.Entries), b.Cursor
 	}
 	if err := primary.Crash(); err != nil {
 		t.Fatal(err)
 	}
-	c.on(there, "SELECT pg_promote()")
-	want := []string{"new 0", "new 1", "new 2"}
-	for _, title := range want {
-		c.on(there, "%s", insert(5, title))
+	c.on(s.there, "SELECT pg_promote()")
+	return s
+}
+
+func host(t *testing.T, s *throwaway.Server) string {
+	t.Helper()
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
 	}
-	var got []string
-	var last store.Cursor
-	for !containsAll(got, want) {
-		b := c.next()
-		got, last = append(got, c.titles(b.Entries)...), b.Cursor
+	return u.Host
+}
+
+// database is the URL of the CRM's database on a server.
+func database(s *throwaway.Server) string { return strings.Replace(s.URL, "/postgres?", "/crm?", 1) }
+
+// An asynchronous standby that is promoted lacks what its primary committed
+// last, and hands those transaction IDs to other rows. Its clock may be behind
+// the primary's, so that no time tells the rows apart. The new rows must come, and
+// clients that have the lost ones must be told to reload.
+func TestFailoverToAnAsynchronousStandby(t *testing.T) {
+	t.Parallel()
+	for name, behind := range map[string]string{"clocks agree": "0 s", "clock behind": "3 min"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := failOver(t)
+			s.on(s.there, "ALTER TABLE notification_gateway.log ALTER inserted_at SET DEFAULT clock_timestamp() - interval '%s'", behind)
+			want := []string{"new 0", "new 1", "new 2"}
+			for _, title := range want {
+				s.on(s.there, "%s", insert(5, title))
+			}
+			var got []string
+			var last store.Cursor
+			reset := ""
+			for !containsAll(got, want) {
+				b := s.next()
+				got, last, reset = append(got, s.titles(b.Entries)...), b.Cursor, reset+b.Reset
+			}
+			if !reflect.DeepEqual(got, want) { // "before" came already: item ID and time of insert say so
+				t.Errorf("live: got %v, want %v", got, want)
+			}
+			if behind == "0 s" && reset != store.ResetForeign {
+				t.Errorf("live: the reset says %q", reset)
+			}
+			if got := s.replayed(s.early, last); !containsAll(got, want) {
+				t.Errorf("resumed from before: got %v", got)
+			}
+			parsed, err := s.store.ParseCursor(s.position.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			page, err := s.store.Replay(t.Context(), "5", parsed, last, store.Place{}, 100, 1<<20)
+			var told *store.ResetError
+			if got := titlesOf(page); !errors.As(err, &told) && (err != nil || !containsAll(got, want)) {
+				t.Errorf("resumed: got %v, %v", got, err)
+			}
+			if behind == "0 s" && told == nil {
+				t.Error("a client that has the lost rows is not told")
+			}
+		})
 	}
-	if !reflect.DeepEqual(got, want) { // "before" came already: item ID and time of insert say so
-		t.Errorf("live: got %v, want %v", got, want)
+}
+
+func titlesOf(page store.Page) (titles []string) {
+	for _, n := range page.Notifications {
+		titles = append(titles, title(n))
 	}
-	if got := c.replayed(position, last); !containsAll(got, want) {
+	return titles
+}
+
+// A clean restart loses nothing and hands nothing out again. Clients got the rows
+// of the last minute again all the same.
+func TestCleanRestartRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	c, server := own(t)
+	c.open(store.Config{})
+	c.sql("%s", insert(5, "first"))
+	position := c.collectBatch(1).Cursor
+	c.sql("%s", insert(5, "second"))
+	c.collect(1)
+	if err := server.Shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.conn = c.connect()
+	c.sql("%s", insert(5, "third"))
+	b := c.next()
+	if got := c.titles(b.Entries); !reflect.DeepEqual(got, []string{"third"}) || b.Reset != "" {
+		t.Errorf("live: got %v, reset %q", got, b.Reset)
+	}
+	if got := c.replayed(position, b.Cursor); !reflect.DeepEqual(got, []string{"second", "third"}) {
 		t.Errorf("resumed: got %v", got)
+	}
+}
+
+// A pool that may go to any host of a list went to a standby: live rows were
+// "gone" there, and clients were moved past them.
+func TestPoolKeepsToThePrimary(t *testing.T) {
+	t.Parallel()
+	c, primary := own(t)
+	standby := follow(t, primary)
+	c.conn = c.connect()
+	there := c.connectTo(database(standby))
+	c.on(there, "SELECT pg_wal_replay_pause()")
+	c.open(store.Config{URL: fmt.Sprintf("postgres://postgres@%s,%s/crm?sslmode=disable", host(t, standby), host(t, primary))})
+	c.sql("%s", insert(5, "only on the primary"))
+	if got := c.titles(c.collect(1)); !reflect.DeepEqual(got, []string{"only on the primary"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// After a split the pool may reach another primary than the feed. What is missing
+// there is not gone.
+func TestPoolRefusesAnotherServer(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("%s", insert(5, "row"))
+	entries := c.collect(1)
+	if got := c.titles(entries); !reflect.DeepEqual(got, []string{"row"}) {
+		t.Errorf("got %v", got)
+	}
+	c.sql("UPDATE notification_gateway.incarnation SET id = gen_random_uuid()") // as of another server
+	c.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity a WHERE application_name = 'notification_gateway' AND datname = current_database()
+		AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND locktype = 'advisory')`) // the pool, and not the feed
+	for { // a connection that was just ended may be tried first
+		rows, err := c.store.Load(t.Context(), entries)
+		if err == nil {
+			t.Fatalf("rows of another server were loaded: %v", rows)
+		}
+		if strings.Contains(err.Error(), "another server") {
+			return
+		}
 	}
 }
 
@@ -190,7 +309,7 @@ func TestStandbyIsRefused(t *testing.T) {
 	t.Parallel()
 	c, primary := own(t)
 	standby := follow(t, primary)
-	there := strings.Replace(standby.URL, "/postgres?", "/crm?", 1)
+	there := database(standby)
 	findings := schema.Check(t.Context(), schema.CheckOptions{URL: there})
 	if findings[0].OK || !strings.Contains(findings[0].Detail, "standby") {
 		t.Errorf("check says %+v", findings[0])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -20,7 +21,6 @@ const (
 	patienceMax = time.Minute     // or Postgres is slow: then each try waits twice as long
 	backoffMin  = 100 * time.Millisecond
 	backoffMax  = 5 * time.Second
-	guard       = 60 * time.Second // how far a standby may have been behind when it was promoted
 
 	wakeReconnect = "reconnect" // the first poll of a connection
 	wakeNotify    = "notify"    // somebody rang
@@ -40,14 +40,17 @@ type Feed struct {
 	doorbell doorbell                     // owned by Run's goroutine
 	probe    probe                        // owned by Run's goroutine
 	polling  *pgconn.StatementDescription // of this connection, for pollSQL; owned by Run's goroutine
-	tuned    bool                         // the connection is set up and its path pinned; owned by Run\'s goroutine
+	tuned    bool                         // the connection is set up and its path pinned; owned by Run's goroutine
 	position Cursor                       // after the last batch that was handed over; owned by Run's goroutine
 	table    int64                        // the log's OID on this connection, 0 before its first poll; owned by Run's goroutine
 	view     string                       // the view feed's OID when its types were learned, empty before the first poll; owned by Run's goroutine
 	highest  uint64                       // highest committed xid seen in the log; owned by Run's goroutine
 	limit    int                          // rows of one poll at the most; owned by Run's goroutine
 	patience time.Duration                // for one answer; owned by Run's goroutine
-	marks    marks                        // where the position was; owned by Run's goroutine
+	past     positions                    // earlier ones; owned by Run's goroutine
+	polled   time.Time                    // when the last poll began that was handed over; owned by Run's goroutine
+	again    again                        // what comes again while the position is of another life; owned by Run's goroutine
+	reset    string                       // why every client must be told to reload, until they are told; owned by Run's goroutine
 
 	mu       sync.Mutex
 	why      error // why the feed is not connected, nil while it is; guarded by mu
@@ -65,9 +68,7 @@ func NewFeed(s *Store) (*Feed, error) {
 		return nil, errors.New("the connection string for LISTEN cannot be parsed")
 	}
 	pg.Prepare(c)
-	if c.ValidateConnect == nil { // a standby's snapshots hide running transactions
-		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
+	pg.OnlyPrimary(c)
 	f := &Feed{store: s, config: c, why: ErrNotReady, limit: pollLimit, patience: patienceMin}
 	c.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { f.notified(n.Channel) }
 	return f, nil
@@ -198,6 +199,7 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 	for wake := wakeReconnect; ; {
 		f.store.config.Metrics.wakes.WithLabelValues(wake).Inc()
 		f.doorbell.pollBegins()
+		began := time.Now()
 		batch, err := f.poll(ctx, conn, taker.Streams() > 0 && wake != wakeMore)
 		if err != nil {
 			return polled, fmt.Errorf("poll: %w", err)
@@ -225,7 +227,8 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 		f.store.recent.delivered()
 		f.store.prefetch.settle(len(batch.Entries))
 		f.position, f.limit = batch.Cursor, min(2*f.limit, pollLimit)
-		f.marks.add(f.position)
+		f.past.add(f.position)
+		f.polled, f.reset = began, ""
 		f.observe(wake, len(batch.Entries))
 		polled, refused = true, backoff{}
 		f.ready(batch.Cursor.install)
@@ -257,25 +260,28 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	if err := f.pin(ctx, conn); err != nil {
 		return err
 	}
-	if err := f.listen(ctx, conn); err != nil {
-		return err
-	}
-	known, highest, err := hello(ctx, conn, f.tuned)
+	known, highest, err := greet(ctx, conn, f.tuned)
 	if err != nil {
 		return err
 	}
-	if previous := f.store.server.Load(); previous != nil && previous.install != known.install {
-		f.position, f.marks = Cursor{}, nil // another installation: its transaction IDs have nothing to do with ours
+	if err := f.judge(ctx, conn, known); err != nil {
+		return err
 	}
 	// A promoted standby may lack what its primary had committed, and hands
 	// those transaction IDs out again.
-	f.highest, f.table, f.view, f.polling = highest, 0, "", nil
-	f.store.prefetch.reset()
 	f.position.snapshot = f.position.snapshot.Clip(highest)
-	if err := f.store.lookForIdentity(ctx, conn.QueryRow); err != nil { // before anybody is let in
+	f.highest, f.table, f.view, f.polling, f.polled = highest, 0, "", nil, time.Time{}
+	f.store.prefetch.reset()
+	ask := func(ctx context.Context, statement string, args ...any) pgx.Row {
+		return pg.QueryRow(ctx, conn, f.tuned, statement, args...)
+	}
+	if err := f.store.lookForIdentity(ctx, ask); err != nil { // before anybody is let in
 		return err
 	}
-	f.store.server.Store(known)
+	f.store.server.follow(known)
+	if err := f.listen(ctx, conn); err != nil {
+		return err
+	}
 	if f.doorbell.mode == modePollOnly {
 		return nil
 	}
@@ -292,6 +298,52 @@ func (f *Feed) pin(ctx context.Context, conn *pgx.Conn) (err error) {
 		return err
 	}
 	return pg.Tune(ctx, conn)
+}
+
+// judge decides what the position proves on the server that the connection
+// reaches.
+func (f *Feed) judge(ctx context.Context, conn *pgx.Conn, known *server) error {
+	f.again = again{}
+	if f.position.IsZero() {
+		return nil
+	}
+	if f.position.install != known.install { // its transaction IDs have nothing to do with ours, and the gateway sees that by itself
+		f.position, f.past = Cursor{}, nil
+		return nil
+	}
+	o, noted := known.origin(f.position)
+	switch o {
+	case originSame:
+		f.position = known.adopt(f.position)
+	case originUnrecorded:
+		since := f.position.at.Add(-failoverWindow)
+		f.again = again{since: since, xid: f.past.endedBy(since)}
+	case originUnknown:
+		f.position, f.past, f.reset = Cursor{}, nil, ResetForeign
+	case originCrashed, originFailedOver:
+		claim, by := f.position.claim()
+		kept, err := f.kept(ctx, conn, claim, by)
+		switch {
+		case err != nil:
+			return err
+		case kept && o == originCrashed && !by.IsZero():
+			f.position.incarnation = known.incarnation
+		case !kept: // rows that clients have were undone
+			f.reset = ResetForeign
+		}
+		f.again = again{xid: noted}
+	}
+	return nil
+}
+
+// kept reports whether the server has a row of a transaction that was inserted by
+// a moment.
+func (f *Feed) kept(ctx context.Context, conn *pgx.Conn, xid uint64, by time.Time) (kept bool, err error) {
+	err = pg.QueryRow(ctx, conn, f.tuned, "SELECT notification_gateway.kept($1::text::xid8, $2::text::timestamptz)", strconv.FormatUint(xid, 10), timeText(by, "infinity")).Scan(&kept)
+	if err != nil {
+		return false, fmt.Errorf("look for the last row that was seen: %w", err)
+	}
+	return kept, nil
 }
 
 // setPollOnly notes whether LISTEN works, and says in the log when it does not.

@@ -39,6 +39,12 @@ func numbered(name string, first, last int) (titles []string) {
 func (c *crm) newLife() {
 	c.Helper()
 	c.sql("UPDATE notification_gateway.incarnation SET id = gen_random_uuid()")
+	c.reconnect()
+}
+
+// reconnect ends the gateway's connections.
+func (c *crm) reconnect() {
+	c.Helper()
 	c.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notification_gateway' AND datname = current_database()")
 }
 

@@ -188,20 +188,14 @@ func (s *Store) loadOne(ctx context.Context, e Entry, cause error, how loading) 
 func (s *Store) relearn(ctx context.Context, deadline time.Duration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	known := s.server.Load()
-	var id, key *string
-	if err := s.queryRow(ctx, "SELECT "+keyTypes).Scan(&id, &key); err != nil {
-		return false, fmt.Errorf("ask for the view's types: %w", err)
+	changed, err := s.server.learnTypes(ctx, s.queryRow)
+	if err != nil {
+		return false, err
 	}
 	if err := s.lookForIdentity(ctx, s.queryRow); err != nil { // the same mapping may have brought it
 		return false, err
 	}
-	if id == nil || key == nil || *id == known.idType && *key == known.keyType {
-		return false, nil
-	}
-	now := *known
-	now.idType, now.keyType = *id, *key
-	return s.server.CompareAndSwap(known, &now), nil
+	return changed, nil
 }
 
 // isLate reports whether a statement failed because it took too long: for us, or

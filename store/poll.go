@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,21 +23,21 @@ import (
 // moment. The rows not seen before are two index ranges: transactions that had not begun
 // ($1 = xmax) and those that were running ($2 = xip). Of transaction $3, rows up
 // to position $4 have been handed over already. Each range gives at most $5
-// rows, the first in order.
+// rows, the first in order. With $6 it asks how far the log has been pruned.
 const (
 	pollSQL  = pollHead + "\nUNION ALL " + pollRows
-	pollHead = `SELECT pg_current_snapshot()::text, clock_timestamp(), '0'::xid8, 'notification_gateway.log'::regclass::oid::bigint,
+	pollHead = `SELECT pg_current_snapshot()::text, clock_timestamp(), coalesce(CASE WHEN $6::text::boolean THEN notification_gateway.pruned_below() END, '0'), 'notification_gateway.log'::regclass::oid::bigint,
   coalesce(to_regclass('notification_gateway.feed')::oid::text, ''), '', ''`
 	pollRows = `(` + pollColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
 UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)`
 	pollColumns = `SELECT '', inserted_at, xid, position, ` + pollTexts + `
   FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
 	pollTexts = "user_key, item_id, coalesce(disconnect, '')"
-	// pollGuardSQL follows in a new incarnation of the server, when transaction
-	// IDs alone prove nothing: rows younger than $6 come again. Transactions
-	// below $7 had ended by then, so that not the whole log must be looked at.
+	// pollGuardSQL follows where the position is of another life of the server, so
+	// that transaction IDs alone prove nothing: rows that were inserted after $7
+	// come again, of transactions from $8 on.
 	pollGuardSQL = `
-UNION ALL (` + pollColumns + `xid >= $7::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $6 ORDER BY xid, position LIMIT $5)`
+UNION ALL (` + pollColumns + `xid >= $8::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $7::text::timestamptz ORDER BY xid, position LIMIT $5)`
 )
 
 // errMadeAnew ends a connection, so that the next one asks which installation
@@ -48,6 +47,11 @@ var errMadeAnew = errors.New("the database objects were made anew")
 // pollLimit bounds one batch, so that a bulk insert of a million rows costs
 // neither the memory nor the deadline of one poll.
 const pollLimit = 10_000
+
+// pruneCheck is how long after a poll the next one asks how far the log has been
+// pruned. What is pruned has been visible for longer, whatever clocks say, because
+// it was visible when an earlier prune looked.
+const pruneCheck = time.Second
 
 const (
 	pollName = "poll"              // of the prepared statement
@@ -62,7 +66,7 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 	defer cancel()
 	began := time.Now()
 	server := f.store.server.Load()
-	guarded := !f.position.IsZero() && f.position.incarnation != server.incarnation
+	guarded := !f.position.IsZero() && f.position.incarnation != server.incarnation // see judge
 	found, err := f.ask(ctx, conn.PgConn(), guarded, full)
 	if err != nil {
 		return Batch{}, err
@@ -78,8 +82,11 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 		f.store.prefetch.broken = f.store.prefetch.statement != nil
 	}
 	f.view = cmp.Or(found.view, f.view)
-	f.store.clock.Store(found.at.UnixMicro()) // not the position's: a partial one is as old as the one before
-	batch := Batch{Entries: found.entries, snapshot: found.snapshot}
+	f.store.server.polled(found.at) // not the position's: a partial one is as old as the one before
+	if !f.position.IsZero() && !f.position.covers(Place{}, found.prunedBelow) {
+		f.reset = ResetExpired // it was away for longer than the log is kept
+	}
+	batch := Batch{Entries: found.entries, Reset: f.reset, snapshot: found.snapshot}
 	if n := len(batch.Entries); n > 0 {
 		f.highest = max(f.highest, batch.Entries[n-1].XID)
 	}
@@ -107,14 +114,18 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 	from, place := f.position.snapshot, f.position.place
 	switch {
 	case f.position.IsZero():
-		from = Snapshot{Xmax: 1 << 63} // above every transaction ID: no row
+		from = Snapshot{Xmax: noTransaction}
 	case guarded:
 		place = Place{} // its transaction ID may be another's by now
 	}
+	check := []byte("f")
+	if time.Since(f.polled) > pruneCheck {
+		check = []byte("t")
+	}
 	args := [][]byte{decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position)}
-	if full && f.doorbell.mode != modePollOnly && !guarded && f.store.prefetch.due() {
+	if full && f.tuned && !guarded && f.store.prefetch.due() {
 		limit := min(f.limit, prefetchRows)
-		out, err = f.askFull(ctx, conn, append(args, decimal(limit+1)))
+		out, err = f.askFull(ctx, conn, append(args, decimal(limit+1), check))
 		if out.limit = limit; err == nil {
 			return out, nil
 		}
@@ -122,17 +133,17 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 			return out, err
 		}
 	}
-	args = append(args, decimal(f.limit+1))
+	args = append(args, decimal(f.limit+1), check)
 	statement := pollSQL
 	if guarded {
-		young := f.position.at.Add(-guard)
-		args = append(args, []byte(young.Format(time.RFC3339Nano)), decimal(f.marks.endedBy(young)))
+		args = append(args, []byte(f.again.sinceText()), decimal(f.again.xid))
 		statement += pollGuardSQL
 	}
+	statement = f.store.server.Load().spell(statement)
 	send := func(p *pgconn.Pipeline) { p.SendQueryParams(statement, args, nil, nil, binaryFormat) }
-	if !guarded && f.doorbell.mode != modePollOnly { // else the next statement may go to another server process
+	if !guarded && f.tuned { // else the next statement may go to another server process
 		if f.polling == nil {
-			if f.polling, err = conn.Prepare(ctx, pollName, pollSQL, nil); err != nil {
+			if f.polling, err = conn.Prepare(ctx, pollName, statement, nil); err != nil {
 				return out, fmt.Errorf("prepare: %w", err)
 			}
 		}
@@ -226,15 +237,16 @@ func skipResult(pipeline *pgconn.Pipeline) error {
 
 // found is the result of a poll.
 type found struct {
-	snapshot Snapshot
-	at       time.Time // the server's clock
-	table    int64     // the log's OID
-	view     string    // the view feed's, empty while there is none
-	first    bool      // the first row alone; there may be others
-	limit    int       // rows that were asked for, but for one that shows whether there are more
-	entries  []Entry   // in order of the log
-	rows     []fullRow // of the entries; empty where only the log was read
-	memory   []byte    // where the rows' data is
+	snapshot    Snapshot
+	at          time.Time // the server's clock
+	table       int64     // the log's OID
+	prunedBelow uint64    // rows of transactions below it were removed; 0 where that was not asked
+	view        string    // the view feed's, empty while there is none
+	first       bool      // the first row alone; there may be others
+	limit       int       // rows that were asked for, but for one that shows whether there are more
+	entries     []Entry   // in order of the log
+	rows        []fullRow // of the entries; empty where only the log was read
+	memory      []byte    // where the rows' data is
 }
 
 // readFound reads the rows of pollSQL or fullPollSQL, of which the first has the
@@ -252,7 +264,7 @@ func readFound(result *pgconn.ResultReader, room found) (out found, err error) {
 			if out.snapshot, err = parseSnapshot(string(raw[0])); err != nil {
 				return out, err
 			}
-			out.at, out.table, out.view = at, number, string(raw[4])
+			out.at, out.table, out.view, out.prunedBelow = at, number, string(raw[4]), binary.BigEndian.Uint64(raw[2])
 			continue
 		}
 		keys := string(raw[4]) + string(raw[5]) // in memory together, because they are many
@@ -282,45 +294,6 @@ func (f *found) full(data, checked []byte) fullRow {
 	row.data = whole[len(f.memory):len(whole):len(whole)]
 	f.memory = whole
 	return row
-}
-
-// keyTypes are the SQL names of the types of feed.id and feed.user_key. That of
-// char(n) is bpchar: a cast to character keeps the first character alone.
-const keyTypes = `(SELECT CASE WHEN a.atttypid = 'bpchar'::regtype THEN 'bpchar' ELSE format_type(a.atttypid, NULL) END FROM pg_attribute a
-    WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'id'),
-  (SELECT CASE WHEN a.atttypid = 'bpchar'::regtype THEN 'bpchar' ELSE format_type(a.atttypid, NULL) END FROM pg_attribute a
-    WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key')`
-
-// helloSQL asks which server this is, how the view feed is typed, and for the
-// highest transaction in the log.
-const helloSQL = `SELECT h.install_id::text, h.incarnation,
-  coalesce((SELECT xid FROM notification_gateway.log ORDER BY xid DESC LIMIT 1)::text, '0'),
-` + keyTypes + `
-FROM notification_gateway.hello() h`
-
-func hello(ctx context.Context, conn *pgx.Conn, tuned bool) (*server, uint64, error) {
-	var install, incarnation, highest string
-	var idType, keyType *string
-	if err := pg.QueryRow(ctx, conn, tuned, helloSQL).Scan(&install, &incarnation, &highest, &idType, &keyType); err != nil {
-		return nil, 0, fmt.Errorf("greet the server: %w", err)
-	}
-	if idType == nil || keyType == nil {
-		return nil, 0, errors.New("the view notification_gateway.feed with the columns id and user_key is missing: see gateway migrate --mapping")
-	}
-	known := &server{idType: *idType, keyType: *keyType}
-	if _, err := hex.Decode(known.install[:], []byte(strings.ReplaceAll(install, "-", ""))); err != nil {
-		return nil, 0, fmt.Errorf("installation ID: %w", err)
-	}
-	life, err := strconv.ParseUint(incarnation[:min(8, len(incarnation))], 16, 32)
-	if err != nil {
-		return nil, 0, fmt.Errorf("incarnation: %w", err)
-	}
-	known.incarnation = uint32(life)
-	top, err := strconv.ParseUint(highest, 10, 64)
-	if err != nil {
-		return nil, 0, fmt.Errorf("highest transaction ID: %w", err)
-	}
-	return known, top, nil
 }
 
 // parseSnapshot reads the text form xmin:xmax:xip,xip,… of a pg_snapshot.

@@ -100,7 +100,7 @@ func (p *prefetch) prepared(ctx context.Context, conn *pgconn.PgConn, server *se
 	}
 	if p.statement == nil {
 		var err error
-		if p.statement, err = conn.Prepare(ctx, prefetchName, fullPollSQL(server), nil); err != nil {
+		if p.statement, err = conn.Prepare(ctx, prefetchName, server.spell(fullPollSQL(server)), nil); err != nil {
 			return nil, err
 		}
 	}

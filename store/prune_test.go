@@ -3,15 +3,20 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
+	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
 // These tests do not run beside others: a transaction in any database of the
@@ -90,6 +95,140 @@ func TestPruneStandsInNobodysWay(t *testing.T) {
 	c.on(first, "COMMIT")
 	if n := c.logged(); n != 1 {
 		t.Errorf("%d rows are left, want the new one", n)
+	}
+}
+
+// A replay that outlives the retention, or whose log a clock that was ahead
+// emptied, brought what was left and moved on. It must say so, also after its first
+// page, whatever clocks say. So must a feed that comes back.
+func TestReplayTellsOfWhatWasPruned(t *testing.T) {
+	c := setup(t)
+	c.sql("%s", insert(5, "start"))
+	start := c.collectBatch(1).Cursor
+	for i := range 6 {
+		c.sql("%s", insert(5, fmt.Sprint("row ", i)))
+	}
+	var end store.Cursor
+	for n := 0; n < 6; {
+		b := c.next()
+		n, end = n+len(b.Entries), b.Cursor
+	}
+	replica := c.replica() // which asks the log
+	page, err := replica.store.Replay(t.Context(), "5", start, end, store.Place{}, 2, 1<<20)
+	if err != nil || !page.More {
+		t.Fatalf("first page: %v, %v", page, err)
+	}
+	read := c.parse(page.After[1]) // two rows were read
+	c.prune(0, 0)                  // notes what runs now
+	c.sql("SELECT pg_sleep(0.01)")
+	replayed := func(from store.Cursor, after store.Place) string {
+		t.Helper()
+		page, err := replica.store.Replay(t.Context(), "5", from, end, after, 10, 1<<20)
+		var reset *store.ResetError
+		if errors.As(err, &reset) {
+			return reset.Reason
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(len(page.Notifications))
+	}
+	for _, step := range []struct {
+		pruned                       int
+		fromStart, nextPage, resumed string
+	}{
+		{1, "6", "4", "4"}, // the row at which the replay starts
+		{1, "expired", "4", "4"},
+		{1, "expired", "expired", "4"}, // a page does not know whether its last transaction goes on
+		{1, "expired", "expired", "expired"},
+	} {
+		if removed, _ := c.prune(0, step.pruned); removed != step.pruned {
+			t.Fatalf("%d rows were removed, want %d", removed, step.pruned)
+		}
+		got := []string{replayed(start, store.Place{}), replayed(start, page.Next), replayed(read, store.Place{})}
+		if want := []string{step.fromStart, step.nextPage, step.resumed}; !reflect.DeepEqual(got, want) {
+			t.Errorf("after %d more were pruned, replays from the start, from the next page, and resumed bring %v, want %v", step.pruned, got, want)
+		}
+	}
+	for removed := 1; removed > 0; {
+		removed, _ = c.prune(0, 10)
+	}
+	c.sql("%s", insert(5, "new"))
+	c.collect(1)
+	late := c.replica() // which learns of the log when it is all but empty
+	if _, err := late.store.Replay(t.Context(), "5", c.parse(end), end, store.Place{}, 10, 1<<20); err != nil {
+		t.Errorf("a client that has everything is told %v", err)
+	}
+}
+
+// A feed that is away while the log is emptied goes on behind a hole.
+func TestFeedTellsOfWhatWasPruned(t *testing.T) {
+	c := crmAt(t, storetest.CRM(t))
+	c.make(store.Config{})
+	held, release := make(chan struct{}), make(chan struct{})
+	let := sync.OnceFunc(func() { close(release) })
+	first := true
+	resets := make(chan string, 1)
+	c.run(func(b store.Batch) error {
+		if b.Reset != "" {
+			resets <- b.Reset
+		}
+		if len(b.Entries) > 0 && first {
+			first = false
+			close(held)
+			<-release
+		}
+		return nil
+	})
+	t.Cleanup(let)
+	c.next()
+	c.sql("%s", insert(5, "first"))
+	<-held
+	c.sql("%s", insert(5, "never seen"))
+	c.prune(0, 0)
+	c.sql("SELECT pg_sleep(1.1)") // a poll that is not long ago does not ask
+	if removed, _ := c.prune(0, 10); removed != 2 {
+		t.Fatalf("removed %d", removed)
+	}
+	let()
+	c.collect(1)
+	c.sql("%s", insert(5, "last"))
+	c.collect(1)
+	select {
+	case reason := <-resets:
+		if reason != store.ResetExpired {
+			t.Errorf("the reset says %q", reason)
+		}
+	default:
+		t.Error("nobody is told")
+	}
+}
+
+// A clock that was ahead left notes of the future, and nothing was pruned until
+// it had come.
+func TestPruneForgetsTheFuture(t *testing.T) {
+	c := setup(t)
+	c.sql("%s", insert(5, "old"))
+	c.collect(1)
+	c.sql("INSERT INTO notification_gateway.horizon (at) VALUES (clock_timestamp() + interval '2 hours')")
+	c.prune(100, 10)
+	c.sql("SELECT pg_sleep(0.2)")
+	if removed, _ := c.prune(100, 10); removed != 1 {
+		t.Errorf("removed %d, want 1", removed)
+	}
+}
+
+// Any role may take an advisory lock. One of them stopped pruning without a word.
+func TestStrangerCannotStopPruning(t *testing.T) {
+	c := setup(t)
+	stranger := c.connect()
+	c.on(stranger, "SELECT pg_advisory_lock(1734440037, 100)")
+	c.sql("%s", insert(5, "old"))
+	c.collect(1)
+	c.prune(0, 0)
+	c.sql("SELECT pg_sleep(0.01)")
+	if removed, _ := c.prune(0, 10); removed != 1 {
+		t.Errorf("removed %d, want 1", removed)
 	}
 }
 

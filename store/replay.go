@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -13,36 +14,53 @@ import (
 // replaySQL reads a user's log rows that the client's snapshot did not see,
 // page by page in order of transaction ID. $1 user, $2 xmax, $3 xip, ($4, $5)
 // where the last page ended, $6 how many. Of transaction $7, which the snapshot
-// did not see, the client has the rows up to position $8.
-const replaySQL = `SELECT xid::text, position, CASE WHEN isfinite(inserted_at) THEN inserted_at END, item_id FROM (
-  SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
-  WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
-    AND NOT (xid = $7::text::xid8 AND position <= $8) AND xid >= $2::text::xid8
-UNION ALL
-  SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
-  WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
-    AND NOT (xid = $7::text::xid8 AND position <= $8) AND xid = ANY ($3::text[]::xid8[]) AND xid < $2::text::xid8
-) r ORDER BY r.xid, r.position LIMIT $6`
+// did not see, the client has the rows up to position $8. Each row also has what
+// must be known of the cursor, at the same moment: up to where the log has been
+// pruned, and whether what the cursor claims is still there. Where the user has no
+// row, one comes with these two alone.
+const replaySQL = `SELECT proof.pruned::text, proof.kept, r.xid::text, r.position, CASE WHEN isfinite(r.inserted_at) THEN r.inserted_at END, r.item_id
+FROM (SELECT notification_gateway.pruned_below() AS pruned, true AS kept OFFSET 0) proof LEFT JOIN (
+  SELECT * FROM (
+    SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
+    WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
+      AND NOT (xid = $7::text::xid8 AND position <= $8) AND xid >= $2::text::xid8
+  UNION ALL
+    SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
+    WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
+      AND NOT (xid = $7::text::xid8 AND position <= $8) AND xid = ANY ($3::text[]::xid8[]) AND xid < $2::text::xid8
+  ) u ORDER BY u.xid, u.position LIMIT $6
+) r ON true ORDER BY r.xid, r.position`
 
-// replayGuardSQL is replaySQL for a cursor that comes from another incarnation of
-// the server: rows younger than $9 come again, whatever their transaction IDs say.
-const replayGuardSQL = `SELECT xid::text, position, CASE WHEN isfinite(inserted_at) THEN inserted_at END, item_id FROM (
-  SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
-  WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
-    AND NOT (xid = $7::text::xid8 AND position <= $8) AND xid >= $2::text::xid8
-UNION ALL
-  SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
-  WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
-    AND NOT (xid = $7::text::xid8 AND position <= $8) AND xid = ANY ($3::text[]::xid8[]) AND xid < $2::text::xid8
-UNION ALL
-  SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
-  WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
-    AND NOT (xid = $7::text::xid8 AND position <= $8) AND xid < $2::text::xid8 AND xid <> ALL ($3::text[]::xid8[]) AND inserted_at > $9
-) r ORDER BY r.xid, r.position LIMIT $6`
+// replayAgainSQL is replaySQL for a cursor of another life of the server. Rows of
+// transactions from $9 on that were inserted after $10 come again. The claim of
+// the cursor, which was made at $12, stands on a row of transaction $11.
+const replayAgainSQL = `SELECT proof.pruned::text, proof.kept, r.xid::text, r.position, CASE WHEN isfinite(r.inserted_at) THEN r.inserted_at END, r.item_id
+FROM (SELECT notification_gateway.pruned_below() AS pruned,
+    notification_gateway.kept($11::text::xid8, $12::text::timestamptz) AS kept OFFSET 0) proof LEFT JOIN (
+  SELECT * FROM (
+    SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
+    WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
+      AND NOT (xid = $7::text::xid8 AND position <= $8) AND xid >= $2::text::xid8
+  UNION ALL
+    SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
+    WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
+      AND NOT (xid = $7::text::xid8 AND position <= $8) AND xid = ANY ($3::text[]::xid8[]) AND xid < $2::text::xid8
+  UNION ALL
+    SELECT xid, position, inserted_at, item_id FROM notification_gateway.log
+    WHERE user_key = $1 AND disconnect IS NULL AND (xid, position) > ($4::text::xid8, $5::bigint)
+      AND NOT (xid = $7::text::xid8 AND position <= $8) AND xid < $2::text::xid8 AND xid <> ALL ($3::text[]::xid8[])
+      AND xid >= $9::text::xid8 AND inserted_at > $10::text::timestamptz
+  ) u ORDER BY u.xid, u.position LIMIT $6
+) r ON true ORDER BY r.xid, r.position`
+
+// keptCall asks whether the row on which a cursor's claim stands is still there.
+const keptCall = "notification_gateway.kept($11::text::xid8, $12::text::timestamptz)"
 
 // Replay brings a page of what the position from has not seen and the position
 // to has, for one user, with full rows: of at most limit log rows, and no more
-// bytes, of which one row may have more.
+// bytes, of which one row may have more. Its error wraps a *ResetError where the
+// client must be told to reload: rows that it has not seen were pruned, or rows that
+// it has were undone.
 func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, after Place, limit, bytes int) (Page, error) {
 	done, err := s.replayTurns.take(ctx, userKey)
 	if err != nil {
@@ -98,50 +116,106 @@ func (s *Store) Replay(ctx context.Context, userKey string, from, to Cursor, aft
 func (s *Store) replayEntries(ctx context.Context, userKey string, from, to Cursor, after Place, limit int) (entries []Entry, alone bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.replays.deadline)
 	defer cancel()
-	statement, place := replaySQL, from.place
-	guarded := from.incarnation != to.incarnation
-	if guarded {
-		statement, place = replayGuardSQL, Place{} // its transaction ID may be another's by now
+	server := s.server.Load()
+	if server == nil {
+		return nil, false, ErrNotReady
 	}
-	args := []any{
+	statement, place, more, err := replayStatement(server, from)
+	if err != nil {
+		return nil, false, err
+	}
+	args := append([]any{
 		userKey, strconv.FormatUint(from.snapshot.Xmax, 10), xids(from.snapshot.Xip),
 		strconv.FormatUint(after.xid, 10), after.position, limit,
 		strconv.FormatUint(place.xid, 10), place.position,
+	}, more...)
+	read := func(statement string) ([]Entry, error) {
+		return s.logRows(ctx, userKey, from, after, server.spell(statement), args)
 	}
-	if guarded {
-		args = append(args, from.at.Add(-guard))
-	}
-	if entries, err = s.logRows(ctx, userKey, statement, args); !pg.IsEncodingError(err) {
+	if entries, err = read(statement); !pg.IsEncodingError(err) {
 		return entries, false, err
 	}
 	args[5] = 1
-	if entries, err = s.logRows(ctx, userKey, statement, args); pg.IsEncodingError(err) {
-		entries, err = s.logRows(ctx, userKey, strings.Replace(statement, "item_id FROM (", "'' FROM (", 1), args)
+	if entries, err = read(statement); pg.IsEncodingError(err) {
+		entries, err = read(strings.Replace(statement, "r.item_id\n", "CASE WHEN r.xid IS NOT NULL THEN '' END\n", 1))
 	}
 	return entries, true, err
 }
 
-// logRows asks replaySQL or replayGuardSQL.
-func (s *Store) logRows(ctx context.Context, userKey, statement string, args []any) (entries []Entry, err error) {
+// replayStatement returns the statement that replays from a cursor, the place up
+// to which the client has rows of a transaction that the cursor does not see, and
+// what replayAgainSQL needs besides.
+func replayStatement(server *server, from Cursor) (statement string, place Place, more []any, err error) {
+	o, noted := server.origin(from)
+	var again again
+	claim, made := from.claim()
+	switch {
+	case o == originSame:
+		return replaySQL, from.place, nil, nil
+	case o == originUnknown:
+		return "", Place{}, nil, &ResetError{Reason: ResetForeign}
+	case o == originUnrecorded:
+		statement = strings.Replace(replayAgainSQL, keptCall, "($11::text, $12::text) IS NOT NULL", 1) // nobody asks
+		again.since = from.at.Add(-failoverWindow)
+	case o == originCrashed && !made.IsZero(): // the row that proves it is looked for, and nothing comes again
+		again.xid = noTransaction
+	default:
+		again.xid = noted
+	}
+	return cmp.Or(statement, replayAgainSQL), place, []any{
+		strconv.FormatUint(again.xid, 10), again.sinceText(), strconv.FormatUint(claim, 10), timeText(made, "infinity"),
+	}, nil
+}
+
+// logRows asks replaySQL or replayAgainSQL.
+func (s *Store) logRows(ctx context.Context, userKey string, from Cursor, after Place, statement string, args []any) (entries []Entry, err error) {
 	rows, err := s.query(ctx, statement, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		e := Entry{UserKey: userKey}
-		var xid string
+		var pruned, xid, itemID *string
+		var kept *bool
+		var position *int64
 		var insertedAt *time.Time
-		if err := rows.Scan(&xid, &e.Position, &insertedAt, &e.ItemID); err != nil {
+		if err := rows.Scan(&pruned, &kept, &xid, &position, &insertedAt, &itemID); err != nil {
 			return nil, err
 		}
+		if err := from.proven(after, pruned, kept); err != nil {
+			return nil, err
+		}
+		if xid == nil {
+			break // the user has no row
+		}
+		e := Entry{UserKey: userKey, Position: *position, ItemID: *itemID}
 		if insertedAt != nil {
 			e.InsertedAt = *insertedAt
 		}
-		if e.XID, err = strconv.ParseUint(xid, 10, 64); err != nil {
+		if e.XID, err = strconv.ParseUint(*xid, 10, 64); err != nil {
 			return nil, fmt.Errorf("transaction ID: %w", err)
 		}
 		entries = append(entries, e)
 	}
 	return entries, rows.Err()
+}
+
+// proven returns a *ResetError where a replay from c after a place proves nothing:
+// rows that c does not see were pruned, or what it claims is not there. pruned and
+// kept are columns of a replay's statement; they are null where the objects cannot
+// tell.
+func (c Cursor) proven(after Place, pruned *string, kept *bool) error {
+	if pruned != nil {
+		below, err := strconv.ParseUint(*pruned, 10, 64)
+		if err != nil {
+			return fmt.Errorf("transaction ID: %w", err)
+		}
+		if !c.covers(after, below) {
+			return &ResetError{Reason: ResetExpired}
+		}
+	}
+	if kept != nil && !*kept {
+		return &ResetError{Reason: ResetForeign}
+	}
+	return nil
 }

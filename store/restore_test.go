@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,59 @@ func TestRestoredDump(t *testing.T) {
 	there.sql("%s", insert(5, "after the restore"))
 	if got := there.titles(there.collect(1)); !reflect.DeepEqual(got, []string{"after the restore"}) {
 		t.Errorf("got %v", got)
+	}
+}
+
+// A dump that is loaded again on the server that it came from brings installation
+// and incarnation along. Nobody was told to reload, and rows that took the IDs of
+// delivered ones looked delivered.
+func TestRestoreOnTheSameServer(t *testing.T) {
+	t.Parallel()
+	for name, restore := range map[string]func(c *crm){
+		"in another database": func(c *crm) {
+			admin := c.connectTo(strings.Replace(c.url, "/crm?", "/postgres?", 1))
+			if err := c.conn.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			// A template is copied with all its rows, those of unlogged tables too.
+			c.on(admin, "ALTER DATABASE crm ALLOW_CONNECTIONS false")
+			c.on(admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'crm'")
+			c.on(admin, "CREATE DATABASE copy TEMPLATE crm")
+			c.on(admin, "DROP DATABASE crm WITH (FORCE)")
+			c.on(admin, "ALTER DATABASE copy RENAME TO crm")
+			c.on(admin, "ALTER DATABASE crm ALLOW_CONNECTIONS true")
+			c.conn = c.connect()
+		},
+		"in the same database": func(c *crm) {
+			c.sql(`BEGIN; ALTER TABLE notification_gateway.log RENAME TO old; ALTER TABLE notification_gateway.change ALTER position DROP DEFAULT; ALTER TABLE notification_gateway.old ALTER position DROP IDENTITY;
+				CREATE TABLE notification_gateway.log (LIKE notification_gateway.old INCLUDING ALL);
+				ALTER TABLE notification_gateway.log OWNER TO notification_gateway_owner, ALTER position ADD GENERATED ALWAYS AS IDENTITY;
+				INSERT INTO notification_gateway.log (xid, inserted_at, user_key, item_id) SELECT xid, inserted_at, user_key, item_id FROM notification_gateway.old;
+				DROP TABLE notification_gateway.old; COMMIT`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, _ := own(t)
+			c.open(store.Config{})
+			c.sql("%s", insert(5, "before the restore"))
+			position := c.collectBatch(1).Cursor
+			restore(c)
+			for { // until the feed has connected again
+				_, err := c.store.ParseCursor(position.String())
+				var reset *store.ResetError
+				if errors.As(err, &reset) && reset.Reason == store.ResetForeign {
+					break
+				}
+				if c.Context().Err() != nil {
+					t.Fatalf("a position of before the restore is believed: %v", err)
+				}
+				c.sql("SELECT pg_sleep(0.02)")
+			}
+			if n := c.logged(); n != 0 {
+				t.Errorf("%d rows of the restored log are left", n)
+			}
+		})
 	}
 }
 

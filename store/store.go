@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -36,24 +35,15 @@ type Config struct {
 type Store struct {
 	config           Config
 	pool             *pgxpool.Pool
-	recent           *recent                // written by the feed
-	prefetch         prefetch               // filled by the feed
-	server           atomic.Pointer[server] // set by the feed at each connect; nil before
-	clock            atomic.Int64           // the server's clock at the last poll, in µs; written by the feed
-	batches, replays loading                // how rows are loaded for either
+	recent           *recent     // written by the feed
+	prefetch         prefetch    // filled by the feed
+	server           serverState // learned by the feed
+	batches, replays loading     // how rows are loaded for either
 	replayTurns      *turns
 	unread           unreadLists
 	identity         identitySeen
 	rowSize          atomic.Int64 // of the last page that was loaded, in bytes; where the next one begins to guess
 	direct           atomic.Bool  // the pool's connections go to Postgres itself; written at each connect
-}
-
-// server is what the feed learnt of the server it is connected to.
-type server struct {
-	install     [16]byte
-	incarnation uint32
-	idType      string // SQL name of feed.id's type
-	keyType     string // SQL name of feed.user_key's type
 }
 
 // Open makes a Store. It does not connect: Postgres may still be down. A
@@ -64,6 +54,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, errors.New("the connection string cannot be parsed")
 	}
 	pg.Prepare(pc.ConnConfig)
+	pg.OnlyPrimary(pc.ConnConfig)
 	s := &Store{
 		config: config, recent: newRecent(recentRows),
 		batches: loading{deadline: loadHurry, bytes: loadBytes}, replays: loading{deadline: loadDeadline, bytes: replayBytes},
@@ -73,14 +64,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &canceller{conn: conn, direct: &s.direct}
 	}
-	pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		direct, err := pg.IsDirect(ctx, conn)
-		if err == nil && direct {
-			err = pg.Tune(ctx, conn)
-		}
-		s.direct.Store(direct && err == nil)
-		return err
-	}
+	pc.AfterConnect, pc.PrepareConn = s.admit, s.recheck
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, fmt.Errorf("make the pool: %w", err)
 	}
@@ -112,12 +96,15 @@ func (s *Store) ParseCursor(text string) (Cursor, error) {
 	if err != nil {
 		return Cursor{}, err
 	}
-	now := time.UnixMicro(s.clock.Load())
+	now := s.server.Now()
 	switch {
 	case c.at.Before(now.Add(-s.config.Retention)):
 		return Cursor{}, &ResetError{Reason: ResetExpired}
 	case c.at.After(now.Add(cursorAhead)):
 		return Cursor{}, &ResetError{Reason: ResetFuture}
 	}
-	return c, nil
+	if o, _ := server.origin(c); o == originUnknown {
+		return Cursor{}, &ResetError{Reason: ResetForeign}
+	}
+	return server.adopt(c), nil
 }

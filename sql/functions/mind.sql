@@ -7,6 +7,7 @@
 CREATE OR REPLACE FUNCTION notification_gateway.mind() RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+  PERFORM notification_gateway.commit_locally();
   IF NOT pg_try_advisory_xact_lock(1734440037, 102) THEN RETURN false; END IF;
   PERFORM setval('notification_gateway.bell', 1);
   RETURN true;

@@ -3,6 +3,7 @@
 CREATE OR REPLACE FUNCTION notification_gateway.wake(slot integer) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+  PERFORM notification_gateway.commit_locally();
   IF slot > 0 THEN PERFORM pg_advisory_unlock(1734440037, slot); END IF;
   IF pg_try_advisory_xact_lock(1734440037, 102) AND NOT EXISTS (
     SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 1734440037 AND objid BETWEEN 1 AND 8 AND mode = 'ExclusiveLock'

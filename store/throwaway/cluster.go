@@ -115,7 +115,15 @@ func (s *Server) Crash() error {
 	return nil
 }
 
-// Restart starts a crashed server again, at the same address.
+// Shutdown stops the server cleanly; Restart starts it again.
+func (s *Server) Shutdown() error {
+	if s.cluster == nil {
+		return errNotLocal
+	}
+	return s.cluster.stop()
+}
+
+// Restart starts a stopped server again, at the same address.
 func (s *Server) Restart(ctx context.Context) error {
 	if s.cluster == nil {
 		return errNotLocal

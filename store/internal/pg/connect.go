@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ApplicationName is what every connection announces
@@ -37,6 +38,15 @@ func Prepare(c *pgx.ConnConfig) {
 // (https://www.postgresql.org/support/security/CVE-2018-1058/).
 const PinnedPath = "pg_catalog, pg_temp"
 
+// OnlyPrimary makes a connection try the next host where one is a standby or read
+// only, unless the connection string says otherwise. A standby's snapshots hide
+// running transactions.
+func OnlyPrimary(c *pgx.ConnConfig) {
+	if c.ValidateConnect == nil {
+		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+}
+
 // IsDirect reports whether conn's server process is the one that greeted it: a
 // pooler greets with a process ID of its own making. The path is not pinned yet,
 // so the name is qualified.
@@ -52,14 +62,15 @@ func IsDirect(ctx context.Context, conn *pgx.Conn) (bool, error) {
 // it makes plans that do not depend on the parameters (a batch of one and a
 // batch of a thousand use the same index); and it leaves time limits to us: what
 // the database or the role has for its applications would end the feed while it
-// waits to be notified, and fail a whole batch for a row that is slow. It changes
+// waits to be notified, and fail a whole batch for a row that is slow. A commit
+// of ours waits for no standby: one that hangs must not stop the gateway. It changes
 // the session, so it is not for one that a pooler lends to others: there each
 // statement pins the path for itself, see Query.
 //
 // The path is no start-up parameter, because poolers refuse one that they do not
 // know.
 func Tune(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.PgConn().Exec(ctx, `SET search_path = `+PinnedPath+`; SET jit = off; SET plan_cache_mode = force_generic_plan; SET statement_timeout = 0; SET lock_timeout = 0;
+	_, err := conn.PgConn().Exec(ctx, `SET search_path = `+PinnedPath+`; SET synchronous_commit = local; SET jit = off; SET plan_cache_mode = force_generic_plan; SET statement_timeout = 0; SET lock_timeout = 0;
 		SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0;
 		SELECT pg_catalog.set_config('transaction_timeout', '0', false) WHERE pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL -- since 17`).ReadAll()
 	if err != nil {
