@@ -54,14 +54,17 @@ type sessionKeys interface {
 // returns ctx's cause. Without a key there are no sessions, and each reconnect asks
 // the CRM.
 func keepSessionKey(ctx context.Context, keys sessionKeys, crm *auth.CRM, logger *slog.Logger) error {
-	said := false
+	said, known := false, false
 	for {
 		pause := sessionKeyInterval
 		key, err := keys.SessionKey(ctx)
 		switch {
 		case err == nil:
 			crm.SetSessionKey(key)
-			said = false
+			if !known {
+				logger.Info("session key read")
+			}
+			said, known = false, true
 		case ctx.Err() == nil:
 			pause = sessionKeyRetry
 			if !said { // the feed says what is wrong with Postgres
