@@ -14,15 +14,25 @@ func attach(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	fs := flag.NewFlagSet("attach", flag.ContinueOnError)
 	user := fs.String("user-column", "user_id", "the `COLUMN` that names the recipient")
 	id := fs.String("id-column", "id", "the `COLUMN` that names the notification")
-	rest, err := parseFlags(fs, "gateway attach TABLE [--user-column user_id] [--id-column id]", args, 1, stdout)
+	printed := printFlags(fs)
+	rest, err := parseFlags(fs, "gateway attach TABLE [--user-column user_id] [--id-column id] [--print [--no-transaction]]", args, 1, stdout)
 	if err != nil {
+		return err
+	}
+	options := schema.AttachOptions{Table: rest[0], UserColumn: *user, IDColumn: *id}
+	how, err := printed.options(0)
+	if err != nil {
+		return err
+	}
+	if how != nil {
+		_, err := io.WriteString(stdout, schema.AttachScript(options, *how))
 		return err
 	}
 	c, err := databaseConfig()
 	if err != nil {
 		return err
 	}
-	warnings, err := schema.Attach(ctx, c.DatabaseURL, schema.AttachOptions{Table: rest[0], UserColumn: *user, IDColumn: *id})
+	warnings, err := schema.Attach(ctx, c.DatabaseURL, options)
 	if err != nil {
 		return err
 	}

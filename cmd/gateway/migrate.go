@@ -18,8 +18,13 @@ func migrate(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	fs := flag.NewFlagSet("migrate", flag.ContinueOnError)
 	mapping := textFlag(fs, "mapping", "apply a mapping: `NAME|FILE`; reference_crm is built in")
 	grantTo := textFlag(fs, "grant-to", "give the gateway's run-time `ROLE` its rights")
-	printOnly := fs.Bool("print", false, "write the SQL instead of running it")
-	if _, err := parseFlags(fs, "gateway migrate [--mapping NAME|FILE] [--grant-to ROLE] [--print]", args, 0, stdout); err != nil {
+	printed := printFlags(fs)
+	from := fs.Int("from", 0, "with --print: begin after version `N`, which must be there")
+	if _, err := parseFlags(fs, "gateway migrate [--mapping NAME|FILE] [--grant-to ROLE] [--print [--no-transaction] [--from N]]", args, 0, stdout); err != nil {
+		return err
+	}
+	how, err := printed.options(*from)
+	if err != nil {
 		return err
 	}
 	options := schema.MigrateOptions{MappingName: *mapping, GrantTo: *grantTo}
@@ -36,10 +41,10 @@ func migrate(ctx context.Context, args []string, stdout, _ io.Writer) error {
 			return usageError{fmt.Errorf("--mapping %s: the file is empty", *mapping)}
 		}
 	}
-	if *printOnly {
-		script, err := schema.MigrationScript(options)
+	if how != nil {
+		script, err := schema.MigrationScript(options, *how)
 		if err != nil {
-			return err
+			return usageError{err}
 		}
 		_, err = io.WriteString(stdout, script)
 		return err
@@ -72,4 +77,25 @@ func databaseConfig() (config, error) {
 		return c, usageError{err}
 	}
 	return c, nil
+}
+
+// printed are the flags of a command that can write its SQL instead.
+type printed struct{ print, noTransaction *bool }
+
+func printFlags(fs *flag.FlagSet) printed {
+	return printed{
+		print:         fs.Bool("print", false, "write the SQL instead of running it; run again it changes nothing"),
+		noTransaction: fs.Bool("no-transaction", false, "with --print: leave BEGIN and COMMIT out, for the transaction of another tool, whose role and search_path stay as they were"),
+	}
+}
+
+// options returns how to write the SQL, nil where it is to be run.
+func (p printed) options(from int) (*schema.ScriptOptions, error) {
+	if *p.print {
+		return &schema.ScriptOptions{NoTransaction: *p.noTransaction, From: from}, nil
+	}
+	if *p.noTransaction || from != 0 {
+		return nil, usageError{errors.New("--no-transaction and --from go with --print")}
+	}
+	return nil, nil
 }

@@ -15,6 +15,9 @@ type AttachOptions struct {
 	IDColumn   string // the notification's ID; as it is, without quotes
 }
 
+// usual reports whether the columns have the names that capture() reads fastest.
+func (o AttachOptions) usual() bool { return o.UserColumn == "user_id" && o.IDColumn == "id" }
+
 // triggerName is the capture trigger's name on every table.
 const triggerName = "notification_gateway_capture"
 
@@ -63,7 +66,7 @@ func putTrigger(ctx context.Context, tx pgx.Tx, table relation, options AttachOp
 		return err
 	}
 	arguments := []string{options.UserColumn, options.IDColumn, fmt.Sprint(c.user.number), fmt.Sprint(c.id.number)}
-	if options.UserColumn == "user_id" && options.IDColumn == "id" {
+	if options.usual() {
 		arguments = append(arguments, "usual")
 	}
 	var there bool

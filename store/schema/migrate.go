@@ -90,37 +90,4 @@ func Migrate(ctx context.Context, url string, options MigrateOptions) ([]string,
 	return done, nil
 }
 
-// MigrationScript returns the SQL of all migrations and of options as one
-// script, for people who apply it themselves.
-func MigrationScript(options MigrateOptions) (string, error) {
-	all, err := migrations()
-	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	b.WriteString("BEGIN;\nSET LOCAL lock_timeout = '3s';\n")
-	for _, m := range all {
-		fmt.Fprintf(&b, "\n-- migration %d: %s\n%s\n%s;\n", m.version, m.name, m.text, recordMigration(m))
-	}
-	functions, err := functionsScript()
-	if err != nil {
-		return "", err
-	}
-	fmt.Fprintf(&b, "\n-- functions\n%s;\n", functions)
-	if options.Mapping != "" {
-		fmt.Fprintf(&b, "\n-- mapping\n%s\n", options.Mapping)
-	}
-	if options.GrantTo != "" {
-		fmt.Fprintf(&b, "\n-- grants\n%s;\n", grantObjects(options.GrantTo))
-		functions, err := grantFunctions(quoteLiteral(options.GrantTo))
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&b, "DO $grant$ BEGIN\n  EXECUTE (%s);\nEND $grant$;\n", functions)
-		fmt.Fprintf(&b, "%s;\n", pinRole(options.GrantTo))
-	}
-	b.WriteString("COMMIT;\n")
-	return b.String(), nil
-}
-
 func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

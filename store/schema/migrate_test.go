@@ -29,7 +29,7 @@ func TestMigrationScriptRuns(t *testing.T) {
 	t.Parallel()
 	c := setup(t)
 	c.sql("DROP SCHEMA notification_gateway CASCADE")
-	script, err := schema.MigrationScript(schema.MigrateOptions{})
+	script, err := schema.MigrationScript(schema.MigrateOptions{}, schema.ScriptOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,12 +16,17 @@ const viewOwner = `coalesce((SELECT v.relowner FROM pg_class v JOIN pg_namespace
 // everybody goes by settings that the gateway's sessions do not have
 // (https://www.postgresql.org/docs/current/ddl-rowsecurity.html).
 func hiddenTables(ctx context.Context, conn asker) ([]relation, error) {
-	return relations(ctx, conn, `SELECT c.oid, c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		CROSS JOIN (SELECT r.oid, r.rolsuper OR r.rolbypassrls AS exempt FROM pg_roles r WHERE r.oid = `+viewOwner+`) o
+	return relations(ctx, conn, "SELECT h.oid, h.oid::regclass::text FROM ("+hiddenTablesSQL("$1::name")+") h", triggerName)
+}
+
+// hiddenTablesSQL is the query of hiddenTables; trigger is an expression.
+func hiddenTablesSQL(trigger string) string {
+	return `SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		CROSS JOIN (SELECT r.oid, r.rolsuper OR r.rolbypassrls AS exempt FROM pg_roles r WHERE r.oid = ` + viewOwner + `) o
 		WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND (c.relowner <> o.oid OR c.relforcerowsecurity) AND NOT o.exempt AND n.nspname NOT IN ('notification_gateway', 'information_schema') AND n.nspname !~ '^pg_'
-			AND (has_table_privilege(o.oid, c.oid, 'SELECT') OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = $1::name))
+			AND (has_table_privilege(o.oid, c.oid, 'SELECT') OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = ` + trigger + `))
 			AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('r', '*') AND o.oid = ANY (p.polroles))
-		ORDER BY 2`, triggerName)
+		ORDER BY c.oid::regclass::text`
 }
 
 // hiddenRows returns a line for each of the hiddenTables.
