@@ -54,7 +54,7 @@ type Feed struct {
 
 	mu       sync.Mutex
 	why      error // why the feed is not connected, nil while it is; guarded by mu
-	pollOnly bool  // LISTEN does not work; guarded by mu
+	pollOnly error // why LISTEN does not work, nil while it does; guarded by mu
 }
 
 // NewFeed makes the feed of a Store. It does not connect.
@@ -96,10 +96,7 @@ func (f *Feed) Ready() error {
 func (f *Feed) PollOnly() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.pollOnly {
-		return errPollOnly
-	}
-	return nil
+	return f.pollOnly
 }
 
 // Taker takes what the feed brings. *gateway.Gateway is one.
@@ -346,12 +343,17 @@ func (f *Feed) kept(ctx context.Context, conn *pgx.Conn, xid uint64, by time.Tim
 	return kept, nil
 }
 
-// setPollOnly notes whether LISTEN works, and says in the log when it does not.
-func (f *Feed) setPollOnly(pollOnly bool) {
+// setPollOnly notes why LISTEN does not work, nil where it does, and says it in
+// the log once for each reason.
+func (f *Feed) setPollOnly(why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if pollOnly && !f.pollOnly {
-		f.store.config.Logger.Warn("feed only polls", "err", errPollOnly)
+	f.store.config.Metrics.pollOnly.Set(0)
+	if why != nil {
+		f.store.config.Metrics.pollOnly.Set(1)
+		if f.pollOnly == nil || f.pollOnly.Error() != why.Error() {
+			f.store.config.Logger.Warn("feed only polls", "err", why)
+		}
 	}
-	f.pollOnly = pollOnly
+	f.pollOnly = why
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
@@ -34,52 +35,86 @@ func (f *Feed) notified(name string) {
 	}
 }
 
-// listen makes sure that notifications arrive, and listens. Behind a pooler in
-// transaction mode LISTEN succeeds and nothing ever arrives, and a lock of the
-// session would stay with a server process that serves others; then the feed
-// only polls.
+// listen makes sure that notifications arrive, and listens. Where they do not, the
+// feed only polls: behind a pooler in transaction mode LISTEN succeeds and nothing
+// ever arrives, and a lock of the session would stay with a server process that
+// serves others. Its error means that the connection is no good.
 func (f *Feed) listen(ctx context.Context, conn *pgx.Conn) error {
-	now := time.Now()
-	listens, err := f.probeListen(ctx, conn)
+	pollOnly, err := f.tryListen(ctx, conn)
 	if err != nil {
 		return fmt.Errorf("try LISTEN: %w", err)
 	}
-	f.doorbell = newDoorbell(now, listens)
-	f.setPollOnly(!listens)
-	if !listens {
-		return nil
-	}
-	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
-		return fmt.Errorf("listen %q: %w", channel, err)
-	}
-	if f.tuned {
+	f.doorbell = newDoorbell(time.Now(), pollOnly == nil)
+	f.setPollOnly(pollOnly)
+	if pollOnly != nil || f.tuned {
 		return nil
 	}
 	f.tuned = true // a pooler's session that stays ours
 	return pg.Tune(ctx, conn)
 }
 
-// probeListen reports whether a notification from the pool arrives on conn.
-func (f *Feed) probeListen(ctx context.Context, conn *pgx.Conn) (bool, error) {
+// tryListen listens, and returns nil or says why notifications do not arrive.
+func (f *Feed) tryListen(ctx context.Context, conn *pgx.Conn) (pollOnly, err error) {
 	f.probe = probe{channel: fmt.Sprintf("%s_probe_%016x", channel, rand.Uint64())}
 	if _, err := conn.Exec(ctx, "LISTEN "+f.probe.channel); err != nil {
-		return false, err
+		return refusal("LISTEN", err)
 	}
-	if _, err := f.store.exec(ctx, "SELECT pg_catalog.pg_notify($1::text, ''::text)", f.probe.channel); err != nil {
-		return false, err
+	// The commit must not wait for a standby, also where a pooler has the session.
+	if _, err := f.store.exec(ctx, "SELECT pg_catalog.set_config('synchronous_commit'::text, 'local'::text, true), pg_catalog.pg_notify($1::text, ''::text)", f.probe.channel); err != nil {
+		return refusal("NOTIFY", err)
 	}
 	waiting, cancel := context.WithTimeout(ctx, probeWait)
 	defer cancel()
 	for !f.probe.arrived {
 		if err := conn.PgConn().WaitForNotification(waiting); err != nil {
 			if waiting.Err() == nil || conn.IsClosed() || ctx.Err() != nil {
-				return false, err
+				return nil, err
 			}
 			break // nothing arrived
 		}
 	}
-	_, err := conn.Exec(ctx, "UNLISTEN "+f.probe.channel)
-	return f.probe.arrived, err
+	if _, err := conn.Exec(ctx, "UNLISTEN "+f.probe.channel); err != nil {
+		return refusal("UNLISTEN", err)
+	}
+	if !f.probe.arrived {
+		return errPollOnly, nil
+	}
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return refusal("LISTEN", err)
+	}
+	return nil, nil
+}
+
+// refusal tells a statement that Postgres refuses, on a connection that is good,
+// from a connection that is not. The first is why the feed only polls: a queue of
+// notifications that is full or damaged must not keep it from following the log.
+func refusal(statement string, err error) (pollOnly, broken error) {
+	var refused *pgconn.PgError
+	if away := (pg.ConnectError{}); errors.As(err, &away) || !errors.As(err, &refused) || pg.IsConnectionEnd(err) {
+		return nil, fmt.Errorf("%s: %w", statement, err)
+	}
+	return fmt.Errorf("%s fails, so the log is only polled: %w", statement, err), nil
+}
+
+// queueLimit is the part of the queue of notifications that may be in use while
+// the feed waits for one. Past a quarter writers do not notify any more.
+const queueLimit = 0.2
+
+// leaveQueue releases the slot when the queue of notifications fills up, because
+// a session of somebody else listens and does not read: soon writers notify
+// nobody.
+func (f *Feed) leaveQueue(ctx context.Context, conn *pgx.Conn) error {
+	asking, cancel := context.WithTimeout(ctx, f.patience)
+	defer cancel()
+	var usage float64
+	if err := conn.QueryRow(asking, "SELECT pg_catalog.pg_notification_queue_usage()").Scan(&usage); err != nil {
+		return fmt.Errorf("ask for the queue of notifications: %w", err)
+	}
+	if usage <= queueLimit {
+		return nil
+	}
+	f.store.config.Logger.Warn("the queue of notifications fills up: a session of somebody else listens and does not read; the log is polled", "usage", usage)
+	return f.releaseSlot(ctx, conn)
 }
 
 // takeSlot asks for the lock of a slot. The feed must poll after it before it
@@ -190,6 +225,9 @@ func (f *Feed) waitToPoll(ctx context.Context, conn *pgx.Conn, pause time.Durati
 	for !f.doorbell.rung {
 		err := conn.PgConn().WaitForNotification(waiting)
 		if errors.Is(waiting.Err(), context.DeadlineExceeded) && !conn.IsClosed() {
+			if wake == wakeTimeout {
+				return wake, f.leaveQueue(ctx, conn)
+			}
 			return wake, nil
 		}
 		if err != nil {

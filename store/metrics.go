@@ -10,6 +10,7 @@ type Metrics struct {
 	wakes       *prometheus.CounterVec // source: one of the wake constants
 	unrung      prometheus.Counter
 	connected   prometheus.Gauge
+	pollOnly    prometheus.Gauge
 	reconnects  prometheus.Counter
 	replays     *prometheus.CounterVec // source: memory, log
 	pruned      prometheus.Counter
@@ -43,6 +44,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: ns, Name: "feed_connected", Help: "1 while the feed listens and polls, else 0.",
 		}),
+		pollOnly: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: ns, Name: "feed_poll_only", Help: "1 while LISTEN does not work, so that the log is only polled, else 0.",
+		}),
 		reconnects: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: ns, Name: "feed_reconnects_total", Help: "Connections of the feed that ended and were made anew.",
 		}),
@@ -56,7 +60,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Namespace: ns, Name: "oldest_transaction_seconds", Help: "How long the oldest running transaction of the cluster has been seen to run; past the retention the log cannot be pruned.",
 		}),
 	}
-	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.reconnects, m.replays, m.pruned, m.oldest)
+	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.pollOnly, m.reconnects, m.replays, m.pruned, m.oldest)
 	for _, source := range []string{wakeReconnect, wakeNotify, wakeTimeout, wakeMore, wakePoll, wakeSettle, wakeRetry} {
 		m.wakes.WithLabelValues(source)
 	}

@@ -12,13 +12,15 @@ BEGIN
     PERFORM pg_catalog.set_config('synchronous_commit', 'local', true);
   END IF;
   -- PREPARE TRANSACTION refuses a transaction that has notified: such a
-  -- transaction sets this to off, and the gateway's next poll finds its rows.
+  -- transaction sets this to off, and the gateway's next poll finds its rows. Nor
+  -- does a transaction notify that might fail because the queue is full.
   IF NOT (CASE WHEN coalesce(pg_catalog.current_setting('notification_gateway.doorbell', true), '') OPERATOR(pg_catalog.=) 'off' THEN true
     ELSE pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 1) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 2)
       AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 3) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 4)
       AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 5) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 6)
       AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 7) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 8)
-    END)
+    END
+    OR pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.>) 0.25::pg_catalog.float8)
   THEN
     PERFORM pg_catalog.pg_notify('notification_gateway', '');
   END IF;

@@ -90,6 +90,13 @@ func IsTimeLimit(err error) bool {
 	return false
 }
 
+// IsConnectionEnd reports whether an error says that the session is over, or that
+// the server may not be written to (classes 08 and 57, and read_only_sql_transaction).
+func IsConnectionEnd(err error) bool {
+	state := SQLState(err)
+	return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "57") || state == ReadOnly
+}
+
 // IsRowError reports whether a statement failed because of what it read, not
 // because of the server, the connection, the session or a lock. A view may
 // raise any SQLSTATE, so these are the classes that are not a row's.
