@@ -38,6 +38,17 @@ const (
 	ReplayGuardSQL = replayAgainSQL
 )
 
+// RowsSQL and UsersRowsSQL are those of a page of rows.
+func RowsSQL() string { return (&server{idType: "bigint", keyType: "bigint"}).typed(rowsSQL) }
+
+func UsersRowsSQL() string { return (&server{idType: "bigint", keyType: "bigint"}).typed(usersRowsSQL) }
+
+// ByUsers has the next page asked for by its users as well, or not.
+func (s *Store) ByUsers(users bool) { s.byUsers.Store(users) }
+
+// ByUsersNow reports whether it will be.
+func (s *Store) ByUsersNow() bool { return s.byUsers.Load() }
+
 // UnreadSQL is that of a list of unread notifications.
 func UnreadSQL(keyType string) string { return (&server{keyType: keyType}).typed(unreadSQL) }
 

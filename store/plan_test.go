@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
@@ -51,5 +53,29 @@ func TestPlansOfALargeLog(t *testing.T) {
 			}
 		}
 		c.sql("ANALYZE notification_gateway.log")
+	}
+}
+
+// A plan that is made while the table is empty is kept for as long as the
+// connection. One that reads all rows of a user is quick then, and takes seconds
+// for each page once the user has hundreds of thousands.
+func TestRowsAreFoundByTheirIDFromTheBeginning(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("SET plan_cache_mode = force_generic_plan; SET jit = off")
+	for name, q := range map[string]struct{ sql, args string }{
+		"a page":               {store.RowsSQL(), "'{1}', '{1}', '{5}'"},
+		"a poll with its rows": {store.FullPollSQL(), "'1', '{}', '0', 0, 101"},
+	} {
+		c.sql("PREPARE q AS %s", q.sql)
+		rows, err := c.conn.Query(t.Context(), "EXPLAIN EXECUTE q("+q.args+")")
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if text := strings.Join(plan, "\n"); err != nil || !strings.Contains(text, "notifications_pkey") || strings.Contains(text, "notifications_user_id") {
+			t.Errorf("%s: %v\n%s", name, err, text)
+		}
+		c.sql("DEALLOCATE q")
 	}
 }

@@ -187,8 +187,10 @@ func (f *Feed) askFull(ctx context.Context, conn *pgconn.PgConn, args [][]byte) 
 	if err != nil {
 		return found, err
 	}
+	began := time.Now()
 	found, err = f.exchange(ctx, conn, f.store.prefetch.room(), func(p *pgconn.Pipeline) { p.SendQueryStatement(statement, args, nil, binaryFormat) })
 	if err == nil {
+		f.store.prefetch.took(time.Since(began), len(found.rows))
 		f.store.prefetch.keep(found)
 	}
 	return found, err

@@ -32,25 +32,9 @@ LEFT JOIN LATERAL (SELECT CASE WHEN octet_length(data) <= ` + strconv.Itoa(prefe
   FROM (SELECT data::text AS data, pg_typeof(data) IN ('json'::regtype, 'jsonb'::regtype) AS checked
     FROM (SELECT id, user_key, data FROM notification_gateway.feed
       WHERE id = (CASE WHEN l.disconnect = '' AND l.item_id <> '' THEN l.item_id END)::ID_TYPE
-        AND user_key = ` + server.userKeyOf("l.user_key") + ` AND user_key::text = l.user_key COLLATE "C"
+        AND user_key::text = l.user_key COLLATE "C"
       OFFSET 0) f LIMIT 1) f OFFSET 0) f ON true
 ORDER BY 3, 4`) // xid, position
-}
-
-// userKeyOf casts a text expression to the type of feed.user_key, or to one that
-// its index compares with. It is null for a text of another form: the log also
-// holds keys that no row of such a view has, and a cast that fails would fail the
-// poll.
-func (s *server) userKeyOf(text string) string {
-	form := map[string]string{"uuid": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}[s.keyType]
-	cast := s.keyType
-	if isInteger(s.keyType) {
-		form, cast = "^-?[0-9]{1,18}$", "bigint"
-	}
-	if form == "" {
-		return text + "::" + cast
-	}
-	return "(CASE WHEN " + text + " ~ '" + form + "' THEN " + text + " END)::" + cast
 }
 
 // prefetch brings full rows with the poll that finds them, which spares every
@@ -105,6 +89,13 @@ func (p *prefetch) prepared(ctx context.Context, conn *pgconn.PgConn, server *se
 		}
 	}
 	return p.statement, nil
+}
+
+// took lets the prefetch rest where the rows of a poll came slowly.
+func (p *prefetch) took(d time.Duration, rows int) {
+	if d > time.Duration(rows)*p.quick && rows > 0 {
+		p.rest = time.Now().Add(prefetchRest)
+	}
 }
 
 // failed lets the prefetch rest, and returns an error that is not only its own.

@@ -4,26 +4,44 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
-// rowsSQL brings rows of the view feed: those with an ID of $1 and a user of
-// $2 that are one of the pairs ($3, $4). Several users may hold rows of the same
+// rowsSQL brings rows of the view feed: those with an ID of $1 that are one of the
+// pairs of an ID and a user in ($2, $3). Several users may hold rows of the same
 // ID, so the ID alone would bring the rows of all of them.
 //
-// The parameters are cast, never the columns, so that an index on the columns
-// serves. The pairs are compared as text, because that is what the log and the
-// tokens hold: types such as citext call more texts equal.
+// The IDs are cast, never the column, so that an index on it serves. The pairs are
+// compared as text, because that is what the log and the tokens hold: types such
+// as citext call more texts equal.
 //
 // Postgres puts a view's expressions wherever a statement names its columns, and
 // computes each as often. OFFSET 0 keeps it from that, so that data is computed
 // once for each row.
 const rowsSQL = `SELECT id::text, user_key::text, data::text, pg_typeof(data) IN ('json'::regtype, 'jsonb'::regtype)
 FROM (SELECT id, user_key, data FROM notification_gateway.feed
-  WHERE id = ANY ($1::text[]::ID_TYPE[]) AND user_key = ANY ($2::text[]::KEY_TYPE[])
-    AND (id::text COLLATE "C", user_key::text COLLATE "C") IN (SELECT w.id, w.user_key FROM unnest($3::text[], $4::text[]) w (id, user_key))
+  WHERE id = ANY ($1::text[]::ID_TYPE[])
+    AND (id::text COLLATE "C", user_key::text COLLATE "C") IN (SELECT w.id, w.user_key FROM unnest($2::text[], $3::text[]) w (id, user_key))
   OFFSET 0) f`
+
+// usersRowsSQL is rowsSQL with the users in $4 as well, so that an index on both
+// serves: of an ID that 2,000 users hold it reads one row, where rowsSQL reads all
+// of them. It is not always the better one. A plan that was made while the table
+// was nearly empty may read all rows of the users instead, and is kept for as
+// long as the connection.
+const usersRowsSQL = `SELECT id::text, user_key::text, data::text, pg_typeof(data) IN ('json'::regtype, 'jsonb'::regtype)
+FROM (SELECT id, user_key, data FROM notification_gateway.feed
+  WHERE id = ANY ($1::text[]::ID_TYPE[]) AND user_key = ANY ($4::text[]::KEY_TYPE[])
+    AND (id::text COLLATE "C", user_key::text COLLATE "C") IN (SELECT w.id, w.user_key FROM unnest($2::text[], $3::text[]) w (id, user_key))
+  OFFSET 0) f`
+
+// slowRows is how long a page of so many rows takes before the other statement is
+// tried for the next.
+func slowRows(rows int) time.Duration {
+	return 20*time.Millisecond + time.Duration(rows)*time.Millisecond
+}
 
 // errNoItemID is the Err of a log row without an ID, or with one that has no
 // UTF-8 form: nobody can say which row of the view it is.
@@ -94,7 +112,17 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, h
 	}
 	ctx, cancel := context.WithTimeout(ctx, how.deadline)
 	defer cancel()
-	rows, err := s.query(ctx, server.typed(rowsSQL), w.ids, w.keys, w.pairIDs, w.pairKeys)
+	began, users := time.Now(), s.byUsers.Load()
+	defer func() {
+		if time.Since(began) > slowRows(len(entries)) {
+			s.byUsers.CompareAndSwap(users, !users)
+		}
+	}()
+	statement, args := rowsSQL, []any{w.ids, w.pairIDs, w.pairKeys}
+	if users {
+		statement, args = usersRowsSQL, append(args, w.keys)
+	}
+	rows, err := s.query(ctx, server.typed(statement), args...)
 	if err != nil {
 		return nil, err
 	}
