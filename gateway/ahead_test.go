@@ -160,7 +160,7 @@ func TestClientHopsBetweenReplicasThatLag(t *testing.T) {
 			r := replicas[random.IntN(len(replicas))]
 			out := &recorder{}
 			s := &stream{recipient: store.Recipient{UserKey: "5"}, out: out}
-			at, refused := r.hub.register(s, false, func(store.Cursor) []*event { return nil })
+			at, refused := r.hub.register(s, false, func(*position) []*event { return nil })
 			if refused != nil {
 				t.Fatal(refused)
 			}

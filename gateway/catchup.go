@@ -245,7 +245,7 @@ func (c *catchUp) sendRows(rows []store.Notification, after []store.Cursor) (sen
 		if !after[i].IsZero() {
 			read = c.reached(after[i])
 		}
-		if n.Err == nil && (n.Data == nil || !c.stream.wants(n)) {
+		if n.Err == nil && (n.Data == nil || c.stream.types != nil && !c.stream.wants(typeOf(n))) {
 			continue
 		}
 		e := notificationEvent(read.String(), n)

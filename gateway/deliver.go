@@ -26,6 +26,7 @@ type delivery struct {
 type batchRows struct {
 	rows   []store.Notification
 	loaded map[string]bool // the keys whose rows are here
+	types  []rowType       // by the index of the row; nil until a client asks for some types only
 }
 
 // load brings the rows of further entries.
@@ -45,7 +46,24 @@ func (b *batchRows) load(ctx context.Context, source Source, entries []store.Ent
 	for _, e := range entries {
 		b.loaded[e.UserKey] = true
 	}
+	b.types = nil
 	return nil
+}
+
+// readTypes finds out the type of each row, once for all streams.
+func (b *batchRows) readTypes() {
+	b.types = make([]rowType, len(b.rows))
+	for i, n := range b.rows {
+		b.types[i] = typeOf(n)
+	}
+}
+
+// typeAt returns the type of a row, if readTypes was called.
+func (b *batchRows) typeAt(i int) rowType {
+	if b.types == nil {
+		return rowType{}
+	}
+	return b.types[i]
 }
 
 // deliver brings a batch to every stream that stands under a key of it. Its
@@ -53,10 +71,14 @@ func (b *batchRows) load(ctx context.Context, source Source, entries []store.Ent
 func (h *hub) deliver(ctx context.Context, batch store.Batch) error {
 	var rows batchRows
 	for {
-		missing := h.commit(ctx, batch, &rows)
-		if len(missing) == 0 {
+		missing, done := h.commit(ctx, batch, &rows)
+		switch {
+		case done:
 			h.report(batch.Entries, rows.rows)
 			return nil
+		case len(missing) == 0:
+			rows.readTypes()
+			continue
 		}
 		if err := rows.load(ctx, h.source, missing); err != nil {
 			return err
@@ -66,13 +88,15 @@ func (h *hub) deliver(ctx context.Context, batch store.Batch) error {
 
 // commit moves the hub to the position after the batch and hands the rows to
 // the live streams. Where rows are missing for a live stream it does nothing,
-// and returns their entries.
-func (h *hub) commit(ctx context.Context, batch store.Batch, rows *batchRows) (missing []store.Entry) {
+// and returns their entries. Where only the types of the rows are missing it
+// returns none, and is not done either.
+func (h *hub) commit(ctx context.Context, batch store.Batch, rows *batchRows) (missing []store.Entry, done bool) {
 	h.sending.Lock()
 	defer h.sending.Unlock()
-	missing, revoked := h.choose(batch, rows)
-	if len(missing) > 0 {
-		return missing
+	at := &position{Cursor: batch.Cursor}
+	missing, revoked, done := h.choose(batch, at, h.resetOnGap(at, batch.Reset), rows)
+	if !done {
+		return missing, false
 	}
 	for _, d := range h.handOverLocked(rows.rows) {
 		h.overflowLocked(ctx, d)
@@ -80,25 +104,26 @@ func (h *hub) commit(ctx context.Context, batch store.Batch, rows *batchRows) (m
 	for _, s := range revoked {
 		h.end(s, endRevoked)
 	}
-	return nil
+	return nil, true
 }
 
 // choose fills the deliveries with what a batch brings, and returns the streams
-// that it ends. The caller holds sending.
-func (h *hub) choose(batch store.Batch, rows *batchRows) (missing []store.Entry, revoked []*stream) {
+// that it ends. Nothing is read, parsed or encoded here, because requests wait
+// for mu. The caller holds sending.
+func (h *hub) choose(batch store.Batch, at *position, reset *gapReset, rows *batchRows) (missing []store.Entry, revoked []*stream, done bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if missing = h.missingLocked(batch.Entries, rows.loaded); len(missing) > 0 {
-		return missing, nil
+	missing = h.missingLocked(batch.Entries, rows.loaded)
+	if len(missing) > 0 || h.filtering > 0 && rows.types == nil && len(rows.rows) > 0 {
+		return missing, nil, false
 	}
-	at := &position{Cursor: batch.Cursor}
-	h.resetOnGapLocked(at, batch.Reset)
+	h.resetAllLocked(at, reset)
 	idAfter := h.moveToLocked(at, batch.Partial)
-	h.pickRowsLocked(rows.rows, idAfter)
+	h.pickRowsLocked(rows, idAfter)
 	if h.catchingUp > 0 {
 		h.markMissedLocked(batch.Entries)
 	}
-	return nil, h.revokedLocked(batch.Entries)
+	return nil, h.revokedLocked(batch.Entries), true
 }
 
 // missingLocked returns the entries that are not loaded yet and under whose key
@@ -146,20 +171,20 @@ func (h *hub) moveToLocked(at *position, partial bool) (idAfter *position) {
 // only the last carries the position after the batch, idAfter. The others carry
 // the position before it, so that a client whose connection breaks between two
 // of them gets both again.
-func (h *hub) pickRowsLocked(rows []store.Notification, idAfter *position) {
+func (h *hub) pickRowsLocked(rows *batchRows, idAfter *position) {
 	var sent sentRows
-	if h.severalKeysLocked(rows) {
+	if h.severalKeysLocked(rows.rows) {
 		sent = sentRows{}
 	}
 	first := len(h.deliveries)
-	for i := range rows {
-		n := &rows[i]
+	for i := range rows.rows {
+		n, kind := &rows.rows[i], rows.typeAt(i)
 		if n.Data == nil && n.Err == nil {
 			continue
 		}
 		notLoaded := errors.Is(n.Err, store.ErrLate)
 		for s := range h.streams.under(n.UserKey) {
-			if s.state != streamLive || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(*n) || !sent.first(s, n.ItemID) {
+			if s.state != streamLive || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(kind) || !sent.first(s, n.ItemID) {
 				continue
 			}
 			if n.Err != nil && !notLoaded {

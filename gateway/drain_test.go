@@ -40,7 +40,7 @@ func TestDrainCatchesUpAfterAStall(t *testing.T) {
 		var at []time.Time
 		for i := range streams {
 			s := &stream{recipient: store.Recipient{UserKey: strconv.Itoa(i)}, out: ender{&at, stall}}
-			if _, err := r.hub.register(s, true, func(store.Cursor) []*event { return nil }); err != nil {
+			if _, err := r.hub.register(s, true, func(*position) []*event { return nil }); err != nil {
 				t.Fatal(err)
 			}
 		}

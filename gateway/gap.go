@@ -26,27 +26,43 @@ func (h *hub) gap(from, to store.Cursor) string {
 	return ""
 }
 
-// resetOnGapLocked tells every client to reload when the rows between the hub's
-// position and the next one cannot be known. A replay finds out by itself, when
-// it goes on to the next position. reason is what the feed knows of it, mostly
-// nothing. The caller holds sending, too.
-func (h *hub) resetOnGapLocked(at *position, reason string) {
-	if h.position == nil {
-		return
+// gapReset is what every client is told when rows cannot be known.
+type gapReset struct {
+	reason string
+	event  *event
+}
+
+// resetOnGap returns what clients must be told before the hub moves to a
+// position, or nil. reason is what the feed knows of it, mostly nothing.
+func (h *hub) resetOnGap(to *position, reason string) *gapReset {
+	h.mu.Lock()
+	from := h.position // only the caller, who delivers, changes it
+	h.mu.Unlock()
+	if from == nil {
+		return nil
 	}
-	reason = cmp.Or(reason, h.gap(h.position.Cursor, at.Cursor))
+	reason = cmp.Or(reason, h.gap(from.Cursor, to.Cursor))
 	if reason == "" {
+		return nil
+	}
+	return &gapReset{reason, resetEvent(to.id(), reason)}
+}
+
+// resetAllLocked tells every client to reload, unless reset is nil. A replay finds
+// out by itself, when it goes on to the next position. The caller holds sending,
+// too.
+func (h *hub) resetAllLocked(at *position, reset *gapReset) {
+	if reset == nil {
 		return
 	}
-	h.config.Logger.Warn("every client is told to reload", "reason", reason, "streams", h.open)
-	e := resetEvent(at.id(), reason)
+	h.config.Logger.Warn("every client is told to reload", "reason", reset.reason, "streams", h.open)
 	for s := range h.streams.all() {
 		if s.state == streamCatchingUp {
 			s.missedBatch = true
 			continue
 		}
 		s.lastSent = at
-		h.metrics.resets.WithLabelValues(reason).Inc()
-		h.deliveries = append(h.deliveries, delivery{to: s, event: e})
+		h.metrics.resets.WithLabelValues(reset.reason).Inc()
+		h.deliveries = append(h.deliveries, delivery{to: s, event: reset.event})
 	}
 }

@@ -152,7 +152,7 @@ func TestStreamsOfOneUserAreBounded(t *testing.T) {
 		running.Go(func() {
 			for range 500 {
 				s := &stream{recipient: store.Recipient{UserKey: "5"}, out: silent{}}
-				if _, refused := r.hub.register(s, true, func(store.Cursor) []*event { return nil }); refused != nil {
+				if _, refused := r.hub.register(s, true, func(*position) []*event { return nil }); refused != nil {
 					t.Error(refused)
 				}
 			}

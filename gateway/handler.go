@@ -111,8 +111,8 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		s.expires = end.Add(time.Second - 1).Unix() // rounded up: not before the token would be refused
 	}
 	unread := query.unread && from.IsZero() && reset == ""
-	at, refused := g.hub.register(s, from.IsZero() && !unread, func(at store.Cursor) []*event {
-		id := at.String()
+	at, refused := g.hub.register(s, from.IsZero() && !unread, func(at *position) []*event {
+		id := at.id()
 		switch {
 		case reset != "" || unread:
 			id = at.Stale().String()
@@ -121,14 +121,16 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		}
 		first := []*event{connectedEvent(id, v.recipient, g.config.retry())}
 		if reset != "" {
-			g.metrics.resets.WithLabelValues(reset).Inc()
-			first = append(first, resetEvent(at.String(), reset))
+			first = append(first, resetEvent(at.id(), reset))
 		}
 		return first
 	})
 	if refused != nil {
 		g.answer(w, r, refused)
 		return
+	}
+	if reset != "" {
+		g.metrics.resets.WithLabelValues(reset).Inc()
 	}
 	setHead(w.Header())
 	s.out.Serve(w, r, g.hub.replay(s, from, at, unread), func(timedOut bool) { g.hub.onClose(s, timedOut) })

@@ -34,6 +34,7 @@ type hub struct {
 	streams    registry      // guarded by mu
 	open       int           // streams in the registry; guarded by mu
 	catchingUp int           // those of them that catch up; guarded by mu
+	filtering  int           // those of them whose clients want some types only; guarded by mu
 	churn      uint64        // streams that were opened and closed since the start; guarded by mu
 	wheel      wheel         // guarded by mu
 	expiring   expiry        // guarded by mu
@@ -70,27 +71,47 @@ func (h *hub) admitLocked() *httpError {
 	return nil
 }
 
+// registerTries is how often the first events are made without the lock: the hub
+// may move to the next position meanwhile.
+const registerTries = 3
+
 // register adds s at the hub's position, which it returns. Past the limit of
 // streams for one recipient the oldest is ended. first makes the events that s
-// gets before any other; it is called with mu held and must not block. A stream
-// that has nothing to replay is live at once.
-func (h *hub) register(s *stream, live bool, first func(at store.Cursor) []*event) (store.Cursor, *httpError) {
+// gets before any other; it may be called several times. A stream that has
+// nothing to replay is live at once.
+func (h *hub) register(s *stream, live bool, first func(at *position) []*event) (store.Cursor, *httpError) {
 	h.mu.Lock()
-	if err := h.admitLocked(); err != nil {
+	for try := 1; ; try++ {
+		if err := h.admitLocked(); err != nil {
+			h.mu.Unlock()
+			return store.Cursor{}, err
+		}
+		at := h.position
+		if try > registerTries { // batches come very fast: then with the lock held
+			return h.registerAndUnlock(s, live, first(at)), nil
+		}
 		h.mu.Unlock()
-		return store.Cursor{}, err
+		events := first(at)
+		h.mu.Lock()
+		if h.position == at && h.admitLocked() == nil {
+			return h.registerAndUnlock(s, live, events), nil
+		}
 	}
+}
+
+// registerAndUnlock is register with mu held, which it releases.
+func (h *hub) registerAndUnlock(s *stream, live bool, first []*event) store.Cursor {
 	replaced := h.registerLocked(s, live, first)
 	at := h.position.Cursor
 	h.mu.Unlock()
 	if replaced != nil {
 		h.sendFinal(replaced, endReplaced)
 	}
-	return at, nil
+	return at
 }
 
 // registerLocked returns the stream that it removed to make room, or nil.
-func (h *hub) registerLocked(s *stream, live bool, first func(at store.Cursor) []*event) (replaced *stream) {
+func (h *hub) registerLocked(s *stream, live bool, first []*event) (replaced *stream) {
 	if own := h.streams.of(s.recipient.UserKey); len(own) >= h.config.MaxStreamsPerUser {
 		replaced = own[0]
 		h.removeLocked(replaced, endReplaced)
@@ -103,7 +124,7 @@ func (h *hub) registerLocked(s *stream, live bool, first func(at store.Cursor) [
 	if live {
 		h.setStateLocked(s, streamLive)
 	}
-	for _, e := range first(h.position.Cursor) {
+	for _, e := range first {
 		s.out.Send(e) // before Serve this only queues
 	}
 	return replaced

@@ -72,7 +72,11 @@ type pings struct {
 	movedTo *position // nil until a stream needs it
 }
 
+// at returns the ping that carries a position; nil is none.
 func (p *pings) at(moved *position) *event {
+	if moved == nil {
+		return p.plain
+	}
 	if p.movedTo != moved {
 		p.moved, p.movedTo = pingEvent(moved.id(), p.now), moved
 	}
@@ -90,24 +94,28 @@ func (h *hub) ping(bucket, left int, p *pings) int {
 	left = min(left, len(all))
 	first := max(0, left-pingChunk)
 	for _, s := range all[first:left] {
-		h.deliveries = append(h.deliveries, delivery{to: s, event: h.pingForLocked(s, p), droppable: true})
+		h.deliveries = append(h.deliveries, delivery{to: s, at: h.pingIDLocked(s), droppable: true})
 	}
 	h.mu.Unlock()
+	for i := range h.deliveries {
+		h.deliveries[i].event = p.at(h.deliveries[i].at)
+	}
 	h.handOverLocked(nil)
 	return first
 }
 
-// pingForLocked chooses a stream's ping: with the position of its client where
-// that has moved. The position of a stream that catches up is its replay's.
-func (h *hub) pingForLocked(s *stream, p *pings) *event {
+// pingIDLocked returns the position that a stream's ping carries: that of its
+// client, where it has moved, else nil. The position of a stream that catches up
+// is its replay's.
+func (h *hub) pingIDLocked(s *stream) *position {
 	if s.state != streamLive || s.lastSent == h.position {
-		return p.plain
+		return nil
 	}
 	h.reachedLocked(s)
 	at := h.positionOfLocked(s, h.position)
 	if !at.Moved(s.lastSent.Cursor, h.config.CursorRefresh) {
-		return p.plain
+		return nil
 	}
 	s.lastSent = at
-	return p.at(at)
+	return at
 }

@@ -30,7 +30,7 @@ func (r *rig) member(user string, groups ...string) (*stream, *recorder) {
 	r.Helper()
 	out := &recorder{}
 	s := &stream{recipient: store.Recipient{UserKey: user}, groups: groups, out: out}
-	if _, refused := r.hub.register(s, true, func(store.Cursor) []*event { return nil }); refused != nil {
+	if _, refused := r.hub.register(s, true, func(*position) []*event { return nil }); refused != nil {
 		r.Fatal(refused)
 	}
 	return s, out
@@ -102,5 +102,33 @@ func TestDisconnectEverybody(t *testing.T) {
 		if len(out.events) != 1 || !strings.Contains(out.events[0], `"code":"revoked"`) {
 			t.Errorf("got %q", out.events)
 		}
+	}
+}
+
+// Each row was parsed once for each stream with types=, while every request waited
+// for the hub's lock: 20 tabs of one user and 5,000 rows kept others waiting for
+// three seconds.
+func TestTypesAreReadOnceForEachRow(t *testing.T) {
+	allocations := func(streams int) float64 {
+		r := setup(t, func(c *Config, _ *fakeVerifier) { c.MaxStreamsPerUser = 1000 })
+		for range streams {
+			s := &stream{recipient: store.Recipient{UserKey: "5"}, types: map[string]bool{"other": true}, out: silent{}}
+			if _, refused := r.hub.register(s, true, func(*position) []*event { return nil }); refused != nil {
+				t.Fatal(refused)
+			}
+		}
+		batch := r.source.add("5")
+		var rows batchRows
+		if err := rows.load(t.Context(), r.source, batch.Entries); err != nil {
+			t.Fatal(err)
+		}
+		if missing, done := r.hub.commit(t.Context(), batch, &rows); done || len(missing) > 0 {
+			t.Error("rows were delivered before their types were read")
+		}
+		return testing.AllocsPerRun(50, func() { r.deliver(batch) })
+	}
+	one, many := allocations(1), allocations(500)
+	if many > one+5 {
+		t.Errorf("%v allocations for 500 streams, %v for one", many, one)
 	}
 }

@@ -106,7 +106,7 @@ func TestRecipientChecksAreSpread(t *testing.T) {
 		for i := range users {
 			subject := strings.Repeat("x", i%7) + time.Duration(i).String()
 			s := &stream{recipient: store.Recipient{UserKey: subject, Subject: subject}, out: silent{}}
-			if _, refused := g.hub.register(s, true, func(store.Cursor) []*event { return nil }); refused != nil {
+			if _, refused := g.hub.register(s, true, func(*position) []*event { return nil }); refused != nil {
 				t.Fatal(refused)
 			}
 		}

@@ -38,7 +38,8 @@ type stream struct {
 //
 // Invariants. A stream stands in the registry, in the ping wheel and among those
 // that expire exactly while it is live or catching up. hub.catchingUp counts the
-// streams that catch up, hub.open those that are live or catching up. A closed
+// streams that catch up, hub.open those that are live or catching up, and
+// hub.filtering those of the latter whose clients want some types only. A closed
 // stream stays closed.
 type streamState uint8
 
@@ -66,14 +67,20 @@ func (h *hub) setStateLocked(s *stream, to streamState) {
 	if to == streamCatchingUp {
 		h.catchingUp++
 	}
+	filters := 0
+	if s.types != nil {
+		filters = 1
+	}
 	switch {
 	case from == streamNew:
 		h.open++
+		h.filtering += filters
 		h.churn++
 		h.metrics.streams.Inc()
 		h.metrics.opened.Inc()
 	case to == streamClosed:
 		h.open--
+		h.filtering -= filters
 		h.churn++
 		h.metrics.streams.Dec()
 		if h.draining && h.open == 0 {
@@ -82,16 +89,26 @@ func (h *hub) setStateLocked(s *stream, to streamState) {
 	}
 }
 
-// wants reports whether the client asked for a row of this type. A row that
-// could not be loaded always matches, because the client gets a reset for it; so
-// does a row whose type cannot be determined.
-func (s *stream) wants(n store.Notification) bool {
-	if s.types == nil || n.Err != nil {
-		return true
-	}
-	kind, ok := n.Type()
-	return !ok || s.types[kind]
+// rowType is the notification type of a row, as far as it is known.
+type rowType struct {
+	name  string
+	known bool
 }
+
+// typeOf reads the type of a row. It parses the row, so it is called once for
+// each row and never with hub.mu held.
+func typeOf(n store.Notification) rowType {
+	if n.Data == nil {
+		return rowType{}
+	}
+	name, known := n.Type()
+	return rowType{name, known}
+}
+
+// wants reports whether the client asked for rows of a type. A row whose type is
+// not known always matches: it could not be loaded, and the client gets a reset
+// for it, or its type cannot be read.
+func (s *stream) wants(t rowType) bool { return s.types == nil || !t.known || s.types[t.name] }
 
 // ending is how a stream ends: what the client is told and what the metric says.
 type ending struct {
