@@ -160,12 +160,20 @@ func (h *hub) end(s *stream, code string) {
 	}
 }
 
+// replacedTime is the reconnection time of a stream that was replaced. With the
+// usual one the tabs of a user who has too many would replace each other without
+// end.
+const replacedTime = time.Minute
+
 // sendFinal sends the last event to a stream that was removed.
 func (h *hub) sendFinal(s *stream, code string) {
 	how := endingOf(code)
 	var retry time.Duration
-	if code == endDraining {
+	switch code {
+	case endDraining:
 		retry = h.config.retry()
+	case endReplaced:
+		retry = replacedTime
 	}
 	s.out.End(errorEvent(how.code, how.message, retry))
 }

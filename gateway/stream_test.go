@@ -409,7 +409,9 @@ func TestEndings(t *testing.T) {
 		second.expect("connected", "")
 		third := r.open("5", "")
 		third.expect("connected", "")
-		oldest.expect("error", `"code":"replaced"`)
+		if e := oldest.expect("error", `"code":"replaced"`); !strings.Contains(e.raw, "retry: 60000\n") {
+			t.Errorf("replaced comes as %q: 23 tabs would replace each other 60 times a minute", e.raw)
+		}
 		oldest.expect("end", "")
 		r.hub.tick(refused.Truncate(time.Second))
 		r.deliver(store.Batch{Entries: []store.Entry{{UserKey: "7", Disconnect: "x"}}, Cursor: r.source.cursor(1)})
