@@ -130,9 +130,10 @@ func mintRecipients(users string, life time.Duration) (all []recipient, err erro
 		if err != nil {
 			return nil, fmt.Errorf("--users: %w", err)
 		}
-		now := time.Now()
-		claims := map[string]any{"token_type": "access", "iat": now.Unix(), "exp": now.Add(life).Unix()}
-		claims[cmp.Or(os.Getenv("GATEWAY_JWT_USER_CLAIM"), "user_id")] = user
+		claims, err := auth.Claims(cmp.Or(os.Getenv("GATEWAY_JWT_USER_CLAIM"), "user_id"), fmt.Sprint(user), life)
+		if err != nil {
+			return nil, fmt.Errorf("--users: %w", err)
+		}
 		for claim, variable := range map[string]string{"iss": "GATEWAY_JWT_ISSUER", "aud": "GATEWAY_JWT_AUDIENCE"} {
 			if value := os.Getenv(variable); value != "" {
 				claims[claim] = value

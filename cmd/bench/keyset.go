@@ -68,7 +68,11 @@ func (i *issuer) tokens(first, users int) ([]string, error) {
 	for worker := range failed {
 		signing.Go(func() {
 			for n := worker; n < users && failed[worker] == nil; n += len(failed) {
-				out[n], failed[worker] = i.sign(claims(first + n))
+				c, err := claims(first + n)
+				if err == nil {
+					out[n], err = i.sign(c)
+				}
+				failed[worker] = err
 			}
 		})
 	}

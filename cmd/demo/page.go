@@ -69,9 +69,11 @@ func (p *page) handler() http.Handler {
 
 // token mints what the CRM's login would give the user.
 func (p *page) token(who person) (string, error) {
-	token, err := auth.Mint(p.stack.secret, map[string]any{
-		"user_id": who.ID, "token_type": "access", "exp": time.Now().Add(tokenLife).Unix(),
-	})
+	claims, err := auth.Claims("user_id", strconv.Itoa(who.ID), tokenLife)
+	if err != nil {
+		return "", err
+	}
+	token, err := auth.Mint(p.stack.secret, claims)
 	if err != nil {
 		return "", err
 	}

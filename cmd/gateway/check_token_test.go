@@ -50,3 +50,22 @@ func TestCheckTokenSaysWhom(t *testing.T) {
 		t.Errorf("token says %q and %q", &out, &errors)
 	}
 }
+
+// A token for several claims or a nested one must name whom it was asked for.
+func TestTokenForJoinedClaims(t *testing.T) {
+	environment(t, storetest.CRM(t))
+	t.Setenv("GATEWAY_RECIPIENT", "claim")
+	for claim, user := range map[string]string{"org_id,user_id": "3:5", "/user/id": "5"} {
+		t.Setenv("GATEWAY_JWT_USER_CLAIM", claim)
+		var out bytes.Buffer
+		run(t.Context(), []string{"check", "--token", mint(t, user)}, &out, &out)
+		if text := out.String(); !strings.Contains(text, "accepted; "+claim+" is "+user+",") {
+			t.Errorf("%s:\n%s", claim, text)
+		}
+	}
+	t.Setenv("GATEWAY_JWT_USER_CLAIM", "org_id,user_id")
+	var out, stderr bytes.Buffer
+	if status := run(t.Context(), []string{"token", "--user", "5"}, &out, &stderr); status != 2 || !strings.Contains(stderr.String(), "--user: ") {
+		t.Errorf("a user of one part: %d %s", status, &stderr)
+	}
+}

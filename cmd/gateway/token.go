@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
@@ -42,12 +41,9 @@ func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return usageError{err}
 	}
-	now := time.Now()
-	claims := map[string]any{
-		"token_type": "access", "iat": now.Unix(), "exp": now.Add(ttl).Unix(), c.JWTUserClaim: *user,
-	}
-	if n, err := strconv.ParseInt(*user, 10, 64); err == nil {
-		claims[c.JWTUserClaim] = n
+	claims, err := auth.Claims(c.JWTUserClaim, *user, ttl)
+	if err != nil {
+		return usageError{fmt.Errorf("--user: %w", err)}
 	}
 	if c.JWTIssuer != "" {
 		claims["iss"] = c.JWTIssuer
@@ -60,7 +56,7 @@ func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("mint: %w", err)
 	}
 	// Beside the token, so that $(gateway token …) is the token alone.
-	fmt.Fprintf(stderr, "%s is %s, until %s\n", c.JWTUserClaim, *user, now.Add(ttl).UTC().Format(time.RFC3339))
+	fmt.Fprintf(stderr, "%s is %s, until %s\n", c.JWTUserClaim, *user, time.Now().Add(ttl).UTC().Format(time.RFC3339))
 	_, err = fmt.Fprintln(stdout, text)
 	return err
 }
