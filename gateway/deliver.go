@@ -104,6 +104,7 @@ func (h *hub) commit(ctx context.Context, batch store.Batch, rows *batchRows) (m
 	for _, s := range revoked {
 		h.end(s, endRevoked)
 	}
+	h.changeSessions(batch.Entries)
 	return nil, true
 }
 
@@ -252,7 +253,7 @@ func (h *hub) markMissedLocked(entries []store.Entry) {
 func (h *hub) revokedLocked(entries []store.Entry) []*stream {
 	var revoked []*stream
 	for _, e := range entries {
-		if e.Disconnect == "" {
+		if _, session := sessionChange(e); e.Disconnect == "" || session {
 			continue
 		}
 		before := len(revoked)

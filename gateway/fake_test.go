@@ -300,7 +300,10 @@ type received struct{ id, event, data, raw string }
 
 func (r *rig) open(token, query string, header ...string) *client {
 	r.Helper()
-	req, err := http.NewRequest(http.MethodGet, r.server.URL+"/api/notifications/stream/?token="+token+query, nil)
+	// A missing event is a failure, not a test that hangs.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	r.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.server.URL+"/api/notifications/stream/?"+tokenParameter(token)+query, nil)
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -356,4 +359,12 @@ func (c *client) expect(event, data string) received {
 		c.Fatalf("got %s %s, want %s %s", e.event, e.data, event, data)
 	}
 	return e
+}
+
+// tokenParameter is the token as a parameter of the query; none for no token.
+func tokenParameter(token string) string {
+	if token == "" {
+		return ""
+	}
+	return "token=" + token
 }

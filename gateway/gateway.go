@@ -51,7 +51,8 @@ type Config struct {
 	Logger            *slog.Logger
 
 	// Login makes the CRM say whom requests name that have no token; nil: tokens alone.
-	Login *Login
+	Sessions Sessions // tells the other replicas of sign-outs; nil: there are none
+	Login    *Login
 
 	// Files are served below PathPrefix by their names; nil serves none. They
 	// are the browser module, which the gateway gives to pages.
@@ -69,17 +70,19 @@ func (c Config) retry() time.Duration {
 // Gateway serves event streams. The caller runs it, delivers to it and drains
 // it; its handler may be used at once.
 type Gateway struct {
-	config     Config
-	source     Source
-	verifier   Verifier
-	metrics    *metrics
-	hub        *hub
-	limiter    *limiter
-	poller     *poller // nil where connections cannot be taken over from net/http
-	handshakes *handshakes
-	origins    origins
-	fullness   fullness
-	files      map[string]*staticFile // by path
+	config        Config
+	source        Source
+	verifier      Verifier
+	metrics       *metrics
+	hub           *hub
+	limiter       *limiter
+	poller        *poller // nil where connections cannot be taken over from net/http
+	handshakes    *handshakes
+	origins       origins
+	fullness      fullness
+	sessionKey    *sessionKey
+	sessionWrites sessionWrites
+	files         map[string]*staticFile // by path
 }
 
 // New makes a gateway. It panics, as the registerer does, when its metrics are
@@ -89,7 +92,7 @@ func New(config Config, source Source, verifier Verifier, registerer prometheus.
 	g := &Gateway{
 		config: config, source: source, verifier: verifier, metrics: m,
 		hub: newHub(config, source, m), limiter: newLimiter(config.ConnectsPerMinute, config.TrustedProxies),
-		handshakes: newHandshakes(), origins: newOrigins(config.AllowedOrigins), fullness: fullness{max: config.MaxStreams}, files: makeFiles(config.Files, config.PathPrefix),
+		handshakes: newHandshakes(), origins: newOrigins(config.AllowedOrigins), fullness: fullness{max: config.MaxStreams}, sessionKey: newSessionKey(), files: makeFiles(config.Files, config.PathPrefix),
 	}
 	var err error
 	if g.poller, err = newPoller(config.StreamBuffer, config.Logger, m.written, g.handshakes.release); err != nil {

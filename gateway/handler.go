@@ -57,23 +57,23 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // identify says whom a request's token names.
-func (g *Gateway) identify(r *http.Request) (auth.Identity, store.Recipient, *httpError) {
+func (g *Gateway) identify(r *http.Request) (visitor, *httpError) {
 	token, from, err := auth.Extract(r, g.config.CookieName)
 	if err != nil {
-		return auth.Identity{}, store.Recipient{}, errToken(err)
+		return visitor{}, errToken(err)
 	}
 	if from == auth.SourceNone {
-		return auth.Identity{}, store.Recipient{}, errToken(&auth.Error{Code: "invalid_request", Reason: "missing"})
+		return visitor{}, errToken(&auth.Error{Code: "invalid_request", Reason: "missing"})
 	}
 	if from == auth.SourceCookie && !g.originAllowed(r) {
-		return auth.Identity{}, store.Recipient{}, errOrigin()
+		return visitor{}, errOrigin()
 	}
-	identity, err := g.verifier.Verify(r.Context(), token)
-	if err != nil {
-		return identity, store.Recipient{}, errToken(err)
+	identity, recipient, refused := g.sessionOwner(r.Context(), token)
+	v := visitor{identity: identity, recipient: recipient}
+	if from == auth.SourceCookie {
+		v.cookie = token
 	}
-	recipient, refused := g.findRecipient(r.Context(), identity.Subject)
-	return identity, recipient, refused
+	return v, refused
 }
 
 // serveStream is the request's whole way: query, token, recipient, hub.
@@ -106,9 +106,9 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		g.answer(w, r, refused)
 		return
 	}
-	s := &stream{recipient: v.recipient, login: v.login, types: query.types, out: g.transport(r)}
-	if end := v.identity.GoodUntil; !end.IsZero() {
-		s.expires = end.Add(time.Second - 1).Unix() // rounded up: not before the token would be refused
+	s := &stream{
+		recipient: v.recipient, login: v.login, types: query.types, out: g.transport(r),
+		expires: endOf(v.identity), session: g.session(r.Context(), v.cookie),
 	}
 	unread := query.unread && from.IsZero() && reset == ""
 	at, refused := g.hub.register(s, from.IsZero() && !unread, func(at *position) []*event {

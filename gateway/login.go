@@ -40,6 +40,7 @@ type visitor struct {
 	recipient store.Recipient
 	login     *login       // nil: by a token
 	session   *http.Cookie // given with the answer; nil mostly
+	cookie    string       // the token, where it came as the cookie
 }
 
 // login is what the CRM is asked with again while a stream is open.
@@ -65,8 +66,7 @@ func (g *Gateway) visitor(r *http.Request) (visitor, *httpError) {
 			return g.visitorOfCRM(r, credentials)
 		}
 	}
-	identity, recipient, refused := g.identify(r)
-	return visitor{identity: identity, recipient: recipient}, refused
+	return g.identify(r)
 }
 
 // visitorOfCRM asks the CRM, or takes an answer that it gave before. A browser adds

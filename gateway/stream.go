@@ -9,11 +9,12 @@ type stream struct {
 	recipient store.Recipient
 	groups    []string        // further keys that it stands under, without doubles and without its recipient's; nil mostly
 	types     map[string]bool // notification types that its client wants; nil is all
-	expires   int64           // the Unix second from which its token is refused; zero never
 	login     *login          // what the CRM is asked with again; nil when it came with a token
 	out       transport
 
 	// guarded by hub.mu
+	expires      int64         // the Unix second from which its token is refused; zero never
+	session      sessionID     // of the cookie that it was opened with, or of the one that replaced it
 	ahead        *store.Cursor // what its client had seen when it came, while the position of the hub has not reached that; nil mostly
 	lastSent     *position     // the position in the last id that was sent; shared between streams
 	bucket       int32         // its bucket in the ping wheel
@@ -118,27 +119,29 @@ type ending struct {
 
 // The reasons of streams_closed_total. All except client are codes of the error event.
 const (
-	endClient   = "client" // the client closed, or its connection broke
-	endExpired  = "token_expired"
-	endRevoked  = "revoked"
-	endSlow     = "slow_consumer"
-	endReplaced = "replaced"
-	endDraining = "draining"
-	endInternal = "internal"
+	endClient    = "client" // the client closed, or its connection broke
+	endExpired   = "token_expired"
+	endRevoked   = "revoked"
+	endSignedOut = "signed_out"
+	endSlow      = "slow_consumer"
+	endReplaced  = "replaced"
+	endDraining  = "draining"
+	endInternal  = "internal"
 )
 
 func endings() []string {
-	return []string{endClient, endExpired, endRevoked, endSlow, endReplaced, endDraining, endInternal}
+	return []string{endClient, endExpired, endRevoked, endSignedOut, endSlow, endReplaced, endDraining, endInternal}
 }
 
 // endingOf returns what a client is told for a code.
 func endingOf(code string) ending {
 	return ending{code, map[string]string{
-		endExpired:  "the token has expired: connect again with a new one",
-		endRevoked:  "this user's streams were ended",
-		endSlow:     "too much was waiting to be read: connect again with the last event ID",
-		endReplaced: "a newer stream of this user took this one's place",
-		endDraining: "the server is restarting: connect again with the last event ID",
-		endInternal: "something went wrong: connect again with the last event ID",
+		endExpired:   "the token has expired: connect again with a new one",
+		endRevoked:   "this user's streams were ended",
+		endSignedOut: "the session was ended",
+		endSlow:      "too much was waiting to be read: connect again with the last event ID",
+		endReplaced:  "a newer stream of this user took this one's place",
+		endDraining:  "the server is restarting: connect again with the last event ID",
+		endInternal:  "something went wrong: connect again with the last event ID",
 	}[code]}
 }

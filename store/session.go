@@ -37,3 +37,16 @@ func (s *Store) SinceDisconnect(ctx context.Context, userKey string, within time
 	}
 	return time.Duration(*seconds * float64(time.Second)), true, nil
 }
+
+// ChangeSession tells every replica what became of a session. Its error is that
+// Postgres could not be asked, or that its objects are older than this gateway.
+func (s *Store) ChangeSession(ctx context.Context, session, userKey, change string) error {
+	ctx, cancel := context.WithTimeout(ctx, sessionDeadline)
+	defer cancel()
+	var nothing string // void, which has no binary form
+	err := s.queryRow(ctx, "SELECT notification_gateway.change_session($1::text, $2::text, $3::text)::text", session, userKey, change).Scan(&nothing)
+	if err != nil {
+		return fmt.Errorf("change a session: %w", err)
+	}
+	return nil
+}

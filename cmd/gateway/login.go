@@ -50,25 +50,27 @@ type sessionKeys interface {
 	SessionKey(ctx context.Context) ([]byte, error)
 }
 
-// keepSessionKey gives the CRM the key that all replicas share, until ctx ends; it
-// returns ctx's cause. Without a key there are no sessions, and each reconnect asks
-// the CRM.
-func keepSessionKey(ctx context.Context, keys sessionKeys, crm *auth.CRM, logger *slog.Logger) error {
+// keepSessionKey gives the key that all replicas share to those who use it, until
+// ctx ends; it returns ctx's cause. Without a key a sign-out ends the streams of
+// this replica only, and the CRM is asked at each reconnect. use gets an empty key
+// when none could be read.
+func keepSessionKey(ctx context.Context, keys sessionKeys, logger *slog.Logger, use func(key []byte)) error {
 	said, known := false, false
 	for {
 		pause := sessionKeyInterval
 		key, err := keys.SessionKey(ctx)
 		switch {
 		case err == nil:
-			crm.SetSessionKey(key)
+			use(key)
 			if !known {
 				logger.Info("session key read")
 			}
 			said, known = false, true
 		case ctx.Err() == nil:
 			pause = sessionKeyRetry
+			use(nil)
 			if !said { // the feed says what is wrong with Postgres
-				logger.Warn("no session key: the CRM is asked at each reconnect; gateway migrate makes the key, and --grant-to gives it to this role", "err", err)
+				logger.Warn("no session key: a sign-out ends the streams of this replica only, and a CRM is asked at each reconnect; gateway migrate makes the key, and --grant-to gives it to this role", "err", err)
 			}
 			said = true
 		}
@@ -96,4 +98,12 @@ func checkLogin(ctx context.Context, c config) []schema.Finding {
 		}}
 	}
 	return []schema.Finding{{Name: "login", OK: true, Detail: "the CRM answers, and refuses a request without credentials"}}
+}
+
+// useSessionKey keeps the key that is known when none could be read.
+func (s *service) useSessionKey(key []byte) {
+	s.gateway.SetSessionKey(key)
+	if s.crm != nil && len(key) > 0 {
+		s.crm.SetSessionKey(key)
+	}
 }

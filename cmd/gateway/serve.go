@@ -118,7 +118,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, CursorRefresh: min(time.Hour, c.Retention/4), Retention: c.Retention, MaxStreams: c.MaxStreams,
 		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit,
 		Drain: c.Drain - notice(c.Drain), AllowedOrigins: c.AllowedOrigins, CookieName: c.Cookie, CookieInsecure: c.CookieInsecure,
-		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger, Login: newLogin(crm, st, registry),
+		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger, Login: newLogin(crm, st, registry), Sessions: st,
 		Files: web.Files(),
 	}, source{st, directory}, verifier, registry)
 	public := &http.Server{
@@ -177,8 +177,8 @@ func (s *service) run(ctx context.Context) error {
 			return s.gateway.CheckRecipients(ctx, s.directory, s.config.RecipientCheck)
 		})
 	}
+	start("session key", func(ctx context.Context) error { return keepSessionKey(ctx, s.store, s.logger, s.useSessionKey) })
 	if s.crm != nil {
-		start("session key", func(ctx context.Context) error { return keepSessionKey(ctx, s.store, s.crm, s.logger) })
 		if s.config.RecipientCheck > 0 {
 			start("logins", func(ctx context.Context) error { return s.gateway.CheckLogins(ctx, s.config.RecipientCheck) })
 		}
