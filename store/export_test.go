@@ -38,16 +38,26 @@ const (
 	ReplayGuardSQL = replayAgainSQL
 )
 
+// Statements are those that are asked for every batch, replay and connect, as
+// Postgres gets them where both keys are of type bigint.
+func Statements() map[string]string {
+	server := &server{idType: "bigint", keyType: "bigint"}
+	return map[string]string{
+		"poll": pollSQL, "poll_in_a_new_life": pollSQL + pollGuardSQL, "poll_with_rows": fullPollSQL(server),
+		"replay": replaySQL, "replay_in_a_new_life": replayAgainSQL,
+		"rows": server.typed(rowsSQL), "rows_of_users": server.typed(usersRowsSQL),
+		"unread": server.typed(unreadSQL), "unread_of_some": server.typed(someUnreadSQL), "ids_of_a_user": server.typed(allIDsSQL),
+		"recipient": identitySQL, "recipients": identitiesSQL,
+	}
+}
+
 // RowsSQL and UsersRowsSQL are those of a page of rows.
 func RowsSQL() string { return (&server{idType: "bigint", keyType: "bigint"}).typed(rowsSQL) }
 
 func UsersRowsSQL() string { return (&server{idType: "bigint", keyType: "bigint"}).typed(usersRowsSQL) }
 
-// ByUsers has the next page asked for by its users as well, or not.
-func (s *Store) ByUsers(users bool) { s.byUsers.Store(users) }
-
-// ByUsersNow reports whether it will be.
-func (s *Store) ByUsersNow() bool { return s.byUsers.Load() }
+// ByUsers has rows asked for by their users as well, or not.
+func (s *Store) ByUsers(users bool) { s.rowStatement.byUser, s.rowStatement.trial = users, false }
 
 // UnreadSQL is that of a list of unread notifications.
 func UnreadSQL(keyType string) string { return (&server{keyType: keyType}).typed(unreadSQL) }

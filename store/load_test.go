@@ -564,20 +564,3 @@ func TestTimesOutsideOfRFC3339AreNull(t *testing.T) {
 		t.Errorf("%v are unread, want all seven", got)
 	}
 }
-
-// Where many users hold rows of one ID, the statement that goes by the ID alone
-// reads all of them, and where a plan goes by the user, the other one does: a page
-// that is slow has the next one asked for in the other way.
-func TestSlowPageIsAskedForInTheOtherWay(t *testing.T) {
-	t.Parallel()
-	c := setup(t)
-	c.sql(sleepy)
-	c.sql("%s", insert(5, "sleep 0.05")+insert(5, "quick"))
-	entries := c.collect(2)
-	for _, users := range []bool{false, true} {
-		c.store.ByUsers(users)
-		if got := c.titles(entries); !reflect.DeepEqual(got, []string{"sleep 0.05", "quick"}) || c.store.ByUsersNow() == users {
-			t.Errorf("by users is %v before and %v after, got %v", users, c.store.ByUsersNow(), got)
-		}
-	}
-}

@@ -65,7 +65,7 @@ func TestRowsAreFoundByTheirIDFromTheBeginning(t *testing.T) {
 	c.sql("SET plan_cache_mode = force_generic_plan; SET jit = off")
 	for name, q := range map[string]struct{ sql, args string }{
 		"a page":               {store.RowsSQL(), "'{1}', '{1}', '{5}'"},
-		"a poll with its rows": {store.FullPollSQL(), "'1', '{}', '0', 0, 101"},
+		"a poll with its rows": {store.FullPollSQL(), "'1', '{}', '0', 0, 101, true"},
 	} {
 		c.sql("PREPARE q AS %s", q.sql)
 		rows, err := c.conn.Query(t.Context(), "EXPLAIN EXECUTE q("+q.args+")")

@@ -37,12 +37,6 @@ FROM (SELECT id, user_key, data FROM notification_gateway.feed
     AND (id::text COLLATE "C", user_key::text COLLATE "C") IN (SELECT w.id, w.user_key FROM unnest($2::text[], $3::text[]) w (id, user_key))
   OFFSET 0) f`
 
-// slowRows is how long a page of so many rows takes before the other statement is
-// tried for the next.
-func slowRows(rows int) time.Duration {
-	return 20*time.Millisecond + time.Duration(rows)*time.Millisecond
-}
-
 // errNoItemID is the Err of a log row without an ID, or with one that has no
 // UTF-8 form: nobody can say which row of the view it is.
 var errNoItemID = errors.New("the log row has no ID that can be read")
@@ -112,10 +106,10 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, h
 	}
 	ctx, cancel := context.WithTimeout(ctx, how.deadline)
 	defer cancel()
-	began, users := time.Now(), s.byUsers.Load()
+	began, users := time.Now(), s.rowStatement.usesUsers()
 	defer func() {
-		if time.Since(began) > slowRows(len(entries)) {
-			s.byUsers.CompareAndSwap(users, !users)
+		if len(entries) > 0 {
+			s.rowStatement.took(users, len(entries), time.Since(began), time.Now())
 		}
 	}()
 	statement, args := rowsSQL, []any{w.ids, w.pairIDs, w.pairKeys}

@@ -39,7 +39,7 @@ type Store struct {
 	prefetch         prefetch    // filled by the feed
 	server           serverState // learned by the feed
 	batches, replays loading     // how rows are loaded for either
-	byUsers          atomic.Bool // rows are asked for by their users as well: usersRowsSQL
+	rowStatement     rowStatement
 	replayTurns      *turns
 	unread           unreadLists
 	identity         identitySeen
