@@ -19,7 +19,7 @@ func attached(t *testing.T, columns, user, id string) *crm {
 	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: user, IDColumn: id}); err != nil {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{user}, IDColumn: id}); err != nil {
 		t.Fatal(err)
 	}
 	c.open(store.Config{})

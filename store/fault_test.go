@@ -370,7 +370,7 @@ func TestPartitionedTable(t *testing.T) {
 	if _, err := schema.Migrate(t.Context(), address, schema.MigrateOptions{Mapping: mapping}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := schema.Attach(t.Context(), address, schema.AttachOptions{Table: "note", UserColumn: "recipient", IDColumn: "id"}); err != nil {
+	if _, err := schema.Attach(t.Context(), address, schema.AttachOptions{Table: "note", UserColumns: []string{"recipient"}, IDColumn: "id"}); err != nil {
 		t.Fatal(err)
 	}
 	c.open(store.Config{})

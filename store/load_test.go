@@ -125,7 +125,7 @@ func TestCharacterKeys(t *testing.T) {
 	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "recipient", IDColumn: "id"}); err != nil {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"recipient"}, IDColumn: "id"}); err != nil {
 		t.Fatal(err)
 	}
 	c.open(store.Config{})
@@ -246,7 +246,7 @@ func TestAttachAndDetach(t *testing.T) {
 	c := setup(t)
 	c.sql(`CREATE SCHEMA "Crm"; CREATE TABLE "Crm"."Notification" ("Id" uuid PRIMARY KEY DEFAULT gen_random_uuid(), "User" text);
 		DROP VIEW notification_gateway.feed`)
-	quoted := schema.AttachOptions{Table: `"Crm"."Notification"`, UserColumn: "User", IDColumn: "Id"}
+	quoted := schema.AttachOptions{Table: `"Crm"."Notification"`, UserColumns: []string{"User"}, IDColumn: "Id"}
 	for range 2 { // again changes nothing
 		if _, err := schema.Attach(t.Context(), c.url, quoted); err != nil {
 			t.Fatal(err)
@@ -257,9 +257,9 @@ func TestAttachAndDetach(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	for _, bad := range []schema.AttachOptions{
-		{Table: "nowhere", UserColumn: "user_id", IDColumn: "id"},
-		{Table: "notifications", UserColumn: "nobody", IDColumn: "id"},
-		{Table: "notifications; DROP TABLE leads", UserColumn: "user_id", IDColumn: "id"},
+		{Table: "nowhere", UserColumns: []string{"user_id"}, IDColumn: "id"},
+		{Table: "notifications", UserColumns: []string{"nobody"}, IDColumn: "id"},
+		{Table: "notifications; DROP TABLE leads", UserColumns: []string{"user_id"}, IDColumn: "id"},
 	} {
 		if _, err := schema.Attach(t.Context(), c.url, bad); err == nil {
 			t.Errorf("attach %+v worked", bad)
@@ -296,7 +296,7 @@ func TestMigrateUpgrades(t *testing.T) {
 	if err := c.conn.QueryRow(t.Context(), "SELECT has_function_privilege($1, 'notification_gateway.mind()', 'EXECUTE')", role).Scan(&granted); err != nil || !granted {
 		t.Errorf("the role may mind: %v, %v", granted, err)
 	}
-	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}); err != nil {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "notifications", UserColumns: []string{"user_id"}, IDColumn: "id"}); err != nil {
 		t.Fatal(err)
 	}
 	heard := c.listen()

@@ -30,7 +30,7 @@ func TestREADMEMapping(t *testing.T) {
 	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: mapping}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: `"Crm"."Notification"`, UserColumn: "UserId", IDColumn: "Id"}); err != nil {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: `"Crm"."Notification"`, UserColumns: []string{"UserId"}, IDColumn: "Id"}); err != nil {
 		t.Fatal(err)
 	}
 	c.open(store.Config{})

@@ -29,7 +29,7 @@ func TestNobodyElsesFunctionsAreCalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	none("migrate")
-	options := schema.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}
+	options := schema.AttachOptions{Table: "notifications", UserColumns: []string{"user_id"}, IDColumn: "id"}
 	if _, err := schema.Attach(t.Context(), c.url, options); err != nil {
 		t.Fatal(err)
 	}

@@ -121,7 +121,7 @@ func faults() map[string]fault {
 				if _, err := schema.Migrate(o.Context(), o.database, schema.MigrateOptions{Mapping: sql.MappingReferenceCRM, GrantTo: o.role}); err != nil {
 					o.Fatal(err)
 				}
-				if _, err := schema.Attach(o.Context(), o.database, schema.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}); err != nil {
+				if _, err := schema.Attach(o.Context(), o.database, schema.AttachOptions{Table: "notifications", UserColumns: []string{"user_id"}, IDColumn: "id"}); err != nil {
 					o.Fatal(err)
 				}
 			},

@@ -12,8 +12,9 @@ BEGIN
     PERFORM pg_catalog.set_config('synchronous_commit', 'local', true);
   END IF;
   -- PREPARE TRANSACTION refuses a transaction that has notified: such a
-  -- transaction sets this to off, and the gateway's next poll finds its rows. Nor
-  -- does a transaction notify that might fail because the queue is full.
+  -- transaction sets this to off, and the gateway's next poll finds its rows.
+  -- A full queue of notifications would fail the CRM's COMMIT, also one that other
+  -- applications have filled. Past a quarter the gateway's next poll finds the rows.
   IF NOT (CASE WHEN coalesce(pg_catalog.current_setting('notification_gateway.doorbell', true), '') OPERATOR(pg_catalog.=) 'off' THEN true
     ELSE pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 1) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 2)
       AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 3) AND pg_catalog.pg_try_advisory_xact_lock_shared(1734440037, 4)

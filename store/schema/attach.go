@@ -8,33 +8,24 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// AttachOptions names the CRM's notification table and its two columns.
-type AttachOptions struct {
-	Table      string // as SQL names it: notifications, crm.notifications, "Crm"."Notification"
-	UserColumn string // the recipient; as it is, without quotes
-	IDColumn   string // the notification's ID; as it is, without quotes
-}
-
-// usual reports whether the columns have the names that capture() reads fastest.
-func (o AttachOptions) usual() bool { return o.UserColumn == "user_id" && o.IDColumn == "id" }
-
-// triggerName is the capture trigger's name on every table.
-const triggerName = "notification_gateway_capture"
-
 // Attach puts the capture trigger on the CRM's table and on those that inherit
-// from it, or replaces it: a row trigger (rows that COPY or a partition brings are
-// seen), enabled ALWAYS (so that it also fires under session_replication_role =
-// replica, see https://www.postgresql.org/docs/current/sql-altertable.html). A
-// trigger that is there already as it should be stays. Attach runs as the table's
-// owner, who must be a member of notification_gateway_owner, and waits 3 s for the
-// table's lock. It returns what the operator should know, a line each.
+// from it, with those that the options ask for, or replaces them: row triggers
+// (rows that COPY or a partition brings are seen), enabled ALWAYS (so that they
+// also fire under session_replication_role = replica, see
+// https://www.postgresql.org/docs/current/sql-altertable.html). Triggers that are
+// there already as they should be stay. Attach runs as the table's owner, who must
+// be a member of notification_gateway_owner, and waits 3 s for the table's lock. It
+// returns what the operator should know, a line each.
 func Attach(ctx context.Context, url string, options AttachOptions) (warnings []string, err error) {
+	if err := options.validate(); err != nil {
+		return nil, err
+	}
 	err = alterTable(ctx, url, options.Table, func(tx pgx.Tx, oid uint32, table string) error {
 		c, err := chosen(ctx, tx, oid, table, options)
 		if err != nil {
 			return err
 		}
-		if warnings, err = otherTables(ctx, tx, oid, c); err != nil {
+		if warnings, err = otherTables(ctx, tx, oid, c, options.Prefix); err != nil {
 			return err
 		}
 		family, err := withChildren(ctx, tx, oid)
@@ -42,7 +33,7 @@ func Attach(ctx context.Context, url string, options AttachOptions) (warnings []
 			return err
 		}
 		for _, member := range family {
-			if err := putTrigger(ctx, tx, member, options); err != nil {
+			if err := putTriggers(ctx, tx, member, options); err != nil {
 				return err
 			}
 		}
@@ -59,76 +50,34 @@ type relation struct {
 	name string
 }
 
-// putTrigger puts the trigger on one table, unless it is there as it should be.
-func putTrigger(ctx context.Context, tx pgx.Tx, table relation, options AttachOptions) error {
+// putTriggers puts the triggers on one table, and takes off those of ours that
+// the options do not ask for. Where all are there as they should be it does
+// nothing.
+func putTriggers(ctx context.Context, tx pgx.Tx, table relation, options AttachOptions) error {
 	c, err := chosen(ctx, tx, table.oid, table.name, options)
 	if err != nil {
 		return err
 	}
-	arguments := []string{options.UserColumn, options.IDColumn, fmt.Sprint(c.user.number), fmt.Sprint(c.id.number)}
-	if options.usual() {
-		arguments = append(arguments, "usual")
+	wanted := triggersOf(c, options)
+	if same, err := haveTriggers(ctx, tx, table, wanted); err != nil || same {
+		return err
 	}
-	var there bool
-	if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-		WHERE t.tgrelid = $1 AND t.tgname = $2::name AND t.tgenabled = 'A' AND t.tgtype = 5 AND t.tgparentid = 0
-			AND p.proname = 'capture' AND p.pronamespace = 'notification_gateway'::regnamespace AND t.tgargs = $3::bytea)`,
-		table.oid, triggerName, []byte(strings.Join(arguments, "\x00")+"\x00")).Scan(&there); err != nil {
-		return fmt.Errorf("look for the trigger on %s: %w", table.name, err)
-	}
-	if there {
-		return nil
-	}
-	for i, a := range arguments {
-		arguments[i] = quoteLiteral(a)
-	}
-	for _, q := range []string{
-		fmt.Sprintf("DROP TRIGGER IF EXISTS %s ON %s", triggerName, table.name),
-		fmt.Sprintf("CREATE TRIGGER %s AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION notification_gateway.capture(%s)", triggerName, table.name, strings.Join(arguments, ", ")),
-		fmt.Sprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table.name, triggerName),
-	} {
+	for _, q := range attachStatements(table.name, wanted) {
 		if _, err := tx.Exec(ctx, q); err != nil {
-			return fmt.Errorf("attach to %s: %w", table.name, err)
+			err = fmt.Errorf("attach to %s: %w", table.name, err)
+			if options.When != "" && strings.HasPrefix(q, "CREATE") {
+				err = fmt.Errorf("--when %q is no condition over NEW: %w", options.When, err)
+			}
+			return err
 		}
 	}
 	return nil
 }
 
-// chosen finds the columns that options name, and refuses those that the trigger
-// cannot read and those that the view feed, where it is there already, cannot
-// have the keys of.
-func chosen(ctx context.Context, conn asker, oid uint32, table string, options AttachOptions) (capture, error) {
-	columns, err := columnsOf(ctx, conn, oid)
-	if err != nil {
-		return capture{}, err
-	}
-	c := capture{table: table}
-	for _, choice := range []struct {
-		flag, name string
-		into       *column
-	}{{"--user-column", options.UserColumn, &c.user}, {"--id-column", options.IDColumn, &c.id}} {
-		var ok bool
-		if *choice.into, ok = named(columns, choice.name); !ok {
-			return capture{}, fmt.Errorf("table %s has no column %s (%s), but %s: names are given as they are, without quotes", table, choice.name, choice.flag, names(columns))
-		}
-	}
-	if err := c.readable(); err != nil {
-		return capture{}, err
-	}
-	feed, err := viewColumns(ctx, conn, "feed")
-	if err != nil {
-		return capture{}, err
-	}
-	if err := c.fits(feed); err != nil {
-		return capture{}, fmt.Errorf("%w: name those columns that the view feed selects as user_key and id", err)
-	}
-	return c, nil
-}
-
 // otherTables looks at the tables that are attached already. IDs of two tables
 // meet in one view: where they are integers both tables have a row 1, and one of
 // the two would be lost.
-func otherTables(ctx context.Context, conn asker, oid uint32, c capture) (warnings []string, err error) {
+func otherTables(ctx context.Context, conn asker, oid uint32, c capture, prefix string) (warnings []string, err error) {
 	attached, err := attachedTables(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -147,14 +96,14 @@ func otherTables(ctx context.Context, conn asker, oid uint32, c capture) (warnin
 			others = append(others, a.name)
 		}
 	}
-	if len(others) == 0 {
+	if len(others) == 0 || prefix != "" {
 		return nil, nil
 	}
 	if c.id.isInteger() && !known {
-		return nil, fmt.Errorf("%s is attached already, and the IDs of two tables meet in the view feed: integers such as %s.%s overlap, so a further table needs a prefix before its IDs, see sql/README.md",
+		return nil, fmt.Errorf("%s is attached already, and the IDs of two tables meet in the view feed: integers such as %s.%s overlap, so a further table needs --prefix, see sql/README.md",
 			strings.Join(others, ", "), c.table, c.id.name)
 	}
-	return []string{fmt.Sprintf("%s is attached too: an ID that two tables have is one notification to the gateway; see sql/README.md for a prefix before the IDs of %s", strings.Join(others, ", "), c.table)}, nil
+	return []string{fmt.Sprintf("%s is attached too: an ID that two tables have is one notification to the gateway; give %s a --prefix, see sql/README.md", strings.Join(others, ", "), c.table)}, nil
 }
 
 func contains(family []relation, oid uint32) bool {
@@ -166,10 +115,11 @@ func contains(family []relation, oid uint32) bool {
 	return false
 }
 
-// attachedTables returns the tables that have the trigger of their own.
+// attachedTables returns the tables that have a capture trigger of their own, or
+// are said to feed through record().
 func attachedTables(ctx context.Context, conn asker) ([]relation, error) {
-	return relations(ctx, conn, `SELECT t.tgrelid, t.tgrelid::regclass::text FROM pg_trigger t
-		WHERE t.tgname = $1::name AND NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY 2`, triggerName)
+	return relations(ctx, conn, `SELECT DISTINCT t.tgrelid, t.tgrelid::regclass::text FROM pg_trigger t
+		WHERE t.tgname = ANY ($1::name[]) AND NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY 2`, []string{triggerName, recordName})
 }
 
 // withChildren returns a table, and the tables that inherit from it. A trigger is
@@ -195,7 +145,7 @@ func relations(ctx context.Context, conn asker, statement string, args ...any) (
 	return all, nil
 }
 
-// Detach takes the capture trigger off the CRM's table and off those that
+// Detach takes the triggers off the CRM's table and off those that
 // inherit from it, and reports whether there was one.
 func Detach(ctx context.Context, url, table string) (had bool, err error) {
 	err = alterTable(ctx, url, table, func(tx pgx.Tx, oid uint32, _ string) error {
@@ -209,8 +159,10 @@ func Detach(ctx context.Context, url, table string) (had bool, err error) {
 		}
 		for _, r := range family {
 			had = had || contains(attached, r.oid)
-			if _, err := tx.Exec(ctx, fmt.Sprintf("DROP TRIGGER IF EXISTS %s ON %s", triggerName, r.name)); err != nil {
-				return fmt.Errorf("detach from %s: %w", r.name, err)
+			for _, q := range attachStatements(r.name, nil) {
+				if _, err := tx.Exec(ctx, q); err != nil {
+					return fmt.Errorf("detach from %s: %w", r.name, err)
+				}
 			}
 		}
 		return nil

@@ -21,7 +21,7 @@ func notes(t *testing.T, table string) *crm {
 	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: noted}); err != nil {
 		t.Fatal(err)
 	}
-	if warnings, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "user_id", IDColumn: "id"}); err != nil || len(warnings) > 0 {
+	if warnings, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id"}); err != nil || len(warnings) > 0 {
 		t.Fatalf("attach says %q, %v", warnings, err)
 	}
 	return c
@@ -56,7 +56,7 @@ func TestRowLevelSecurityIsSaid(t *testing.T) {
 	if err != nil || !strings.Contains(strings.Join(done, "\n"), line) {
 		t.Errorf("migrate says %q, %v", done, err)
 	}
-	done, err = schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "user_id", IDColumn: "id"})
+	done, err = schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id"})
 	if err != nil || !strings.Contains(strings.Join(done, "\n"), line) {
 		t.Errorf("attach says %q, %v", done, err)
 	}
@@ -70,16 +70,16 @@ func TestRowLevelSecurityIsSaid(t *testing.T) {
 func TestFurtherTableNeedsOtherIDs(t *testing.T) {
 	t.Parallel()
 	c := notes(t, "CREATE TABLE note (id bigint, user_id bigint, title text); CREATE TABLE mail (id bigint, user_id bigint); CREATE TABLE letter (id text, user_id bigint)")
-	_, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "mail", UserColumn: "user_id", IDColumn: "id"})
+	_, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "mail", UserColumns: []string{"user_id"}, IDColumn: "id"})
 	if err == nil || !strings.Contains(err.Error(), "public.note is attached already") || !strings.Contains(err.Error(), "prefix") {
 		t.Errorf("a second table with integer IDs: %v", err)
 	}
 	c.sql("DROP VIEW notification_gateway.feed")
-	said, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "letter", UserColumn: "user_id", IDColumn: "id"})
+	said, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "letter", UserColumns: []string{"user_id"}, IDColumn: "id"})
 	if err != nil || len(said) != 1 || !strings.Contains(said[0], "public.note is attached too") {
 		t.Errorf("a second table with texts: %q, %v", said, err)
 	}
-	said, err = schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "user_id", IDColumn: "id"})
+	said, err = schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id"})
 	if err != nil || len(said) != 1 {
 		t.Errorf("the first table again: %q, %v", said, err)
 	}
@@ -99,7 +99,7 @@ func TestTablesThatInheritAreCaptured(t *testing.T) {
 	}
 	c.sql("ALTER TABLE note RENAME person TO user_id; CREATE TABLE late () INHERITS (note)")
 	c.expectFinding("trigger", false, "rows of public.late are not captured", "run gateway attach public.note again")
-	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "user_id", IDColumn: "id"}); err != nil {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id"}); err != nil {
 		t.Fatal(err)
 	}
 	c.expectFinding("trigger", true, "public.late", "")
@@ -128,10 +128,10 @@ func TestKeysOfOtherTypes(t *testing.T) {
 	if done, err = schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: mapping + strings.Replace(identity, "= p.login", "OPERATOR(types.=) p.login", 1)}); err != nil || strings.Contains(strings.Join(done, "\n"), "citext") {
 		t.Errorf("a mapping that compares citext without case: %q, %v", done, err)
 	}
-	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "user_id", IDColumn: "id"}); err == nil || !strings.Contains(err.Error(), "is citext") {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id"}); err == nil || !strings.Contains(err.Error(), "is citext") {
 		t.Errorf("attach to citext: %v", err)
 	}
-	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "owner", IDColumn: "id"}); err != nil {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"owner"}, IDColumn: "id"}); err != nil {
 		t.Errorf("attach to a domain: %v", err)
 	}
 }
@@ -148,11 +148,11 @@ func TestAttachTwiceChangesNothing(t *testing.T) {
 		return id
 	}
 	first := trigger()
-	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "user_id", IDColumn: "id"}); err != nil || trigger() != first {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id"}); err != nil || trigger() != first {
 		t.Errorf("attached again: trigger %d became %d, %v", first, trigger(), err)
 	}
 	c.sql("ALTER TABLE note DISABLE TRIGGER ALL")
-	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "user_id", IDColumn: "id"}); err != nil {
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id"}); err != nil {
 		t.Fatal(err)
 	}
 	c.expectFinding("trigger", true, "on public.note", "")
@@ -175,7 +175,7 @@ func TestVirtualColumnsAreRefused(t *testing.T) {
 	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{Mapping: noted}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumn: "user_id", IDColumn: "id"})
+	_, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id"})
 	if refused == "" && err != nil || refused != "" && (err == nil || !strings.Contains(err.Error(), refused)) {
 		t.Errorf("attach to a %s column says %v", kind, err)
 	}

@@ -18,7 +18,7 @@ func TestAttachSaysWhatToDo(t *testing.T) {
 	plain := c.as("attacher")
 	expect := func(url, table, user, want string) {
 		t.Helper()
-		_, err := schema.Attach(t.Context(), url, schema.AttachOptions{Table: table, UserColumn: user, IDColumn: "id"})
+		_, err := schema.Attach(t.Context(), url, schema.AttachOptions{Table: table, UserColumns: []string{user}, IDColumn: "id"})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("attach to %s says %v, want %q", table, err, want)
 		}

@@ -38,7 +38,7 @@ func (d doctor) columns(ctx context.Context) (string, error) {
 		if err := c.fits(feed); err != nil {
 			return "", err
 		}
-		sides = append(sides, fmt.Sprintf("%s and %s of %s", c.user.name, c.id.name, c.table))
+		sides = append(sides, fmt.Sprintf("%s and %s of %s", joinedNames(c.users), c.id.name, c.table))
 	}
 	found, err := d.compare(ctx, id)
 	return strings.Join(sides, ", ") + "; " + found, err

@@ -30,7 +30,7 @@ func (c *crm) alertsView(id, userKey string) {
 }
 
 func (c *crm) attach(user, id string) error {
-	_, err := schema.Attach(c.Context(), c.url, schema.AttachOptions{Table: "alert", UserColumn: user, IDColumn: id})
+	_, err := schema.Attach(c.Context(), c.url, schema.AttachOptions{Table: "alert", UserColumns: []string{user}, IDColumn: id})
 	return err
 }
 

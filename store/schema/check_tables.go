@@ -11,19 +11,29 @@ import (
 
 // trigger looks at the tables that have the trigger, and at those that should.
 func (d doctor) trigger(ctx context.Context) (string, error) {
-	rows, err := d.conn.Query(ctx, `SELECT t.tgrelid, t.tgrelid::regclass::text, t.tgenabled = 'A' FROM pg_trigger t
-		WHERE t.tgname = $1::name AND NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY 2`, triggerName)
+	rows, err := d.conn.Query(ctx, `SELECT t.tgrelid, t.tgrelid::regclass::text, t.tgname::text, t.tgenabled = 'A',
+			array(SELECT DISTINCT a.attname::text FROM pg_depend p JOIN pg_attribute a ON a.attrelid = p.refobjid AND a.attnum = p.refobjsubid
+				WHERE p.classid = 'pg_trigger'::regclass AND p.objid = t.oid AND p.refclassid = 'pg_class'::regclass AND p.refobjsubid > 0 ORDER BY 1)
+		FROM pg_trigger t WHERE t.tgname = ANY ($1::name[]) AND NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY 2, 3`, triggerNames())
 	if err != nil {
 		return "", err
 	}
 	var tables []relation
 	var table relation
+	var name string
 	var always bool
-	if _, err := pgx.ForEachRow(rows, []any{&table.oid, &table.name, &always}, func() error {
-		if !always {
-			return fmt.Errorf("the trigger on %s is not enabled ALWAYS", table.name)
+	var bound []string
+	held := map[string][]string{} // columns that a condition names, by table
+	if _, err := pgx.ForEachRow(rows, []any{&table.oid, &table.name, &name, &always, &bound}, func() error {
+		if !always && name != recordName {
+			return fmt.Errorf("the trigger %s on %s is not enabled ALWAYS", name, table.name)
 		}
-		tables = append(tables, table)
+		if len(tables) == 0 || tables[len(tables)-1] != table {
+			tables = append(tables, table)
+		}
+		if len(bound) > 0 {
+			held[table.name] = bound
+		}
 		return nil
 	}); err != nil {
 		return "", err
@@ -33,7 +43,11 @@ func (d doctor) trigger(ctx context.Context) (string, error) {
 	}
 	var names []string
 	for _, t := range tables {
-		names = append(names, t.name)
+		text := t.name
+		if columns := held[t.name]; len(columns) > 0 {
+			text += fmt.Sprintf(" (--when names %s: detach before such a column is dropped or retyped)", strings.Join(columns, ", "))
+		}
+		names = append(names, text)
 	}
 	return "on " + strings.Join(names, ", "), d.family(ctx, tables)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -67,6 +68,20 @@ func named(columns []column, name string) (column, bool) {
 		return column{}, false
 	}
 	return columns[i], true
+}
+
+// mark is the column's number as a trigger's argument. A column whose number is
+// known only when a script runs, which is negative here, has a mark for it.
+func (c column) mark() string {
+	if c.number < 0 {
+		return fmt.Sprintf("\x01%d\x02", -c.number)
+	}
+	return strconv.Itoa(int(c.number))
+}
+
+// joinedNames names the columns of a key as --user-column does.
+func joinedNames(columns []column) string {
+	return strings.ReplaceAll(names(columns), ", ", ",")
 }
 
 // names lists columns for a message.

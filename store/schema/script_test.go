@@ -18,7 +18,7 @@ func scripts(t *testing.T, how schema.ScriptOptions) (migrate, attach string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return migrate, schema.AttachScript(schema.AttachOptions{Table: "notifications", UserColumn: "user_id", IDColumn: "id"}, how)
+	return migrate, attachScript(t, schema.AttachOptions{Table: "notifications"}, how)
 }
 
 // A migration tool has its own transaction, role and search_path. With ours left
@@ -41,7 +41,7 @@ func TestScriptInAnotherToolsTransaction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	attach := schema.AttachScript(schema.AttachOptions{Table: "note", UserColumn: "user_id", IDColumn: "id"}, schema.ScriptOptions{NoTransaction: true})
+	attach := attachScript(t, schema.AttachOptions{Table: "note"}, schema.ScriptOptions{NoTransaction: true})
 	state := func() (s string) {
 		if err := conn.QueryRow(t.Context(), `SELECT format('%s %s %s; ', current_user, current_setting('search_path'), current_setting('lock_timeout')) || coalesce((SELECT string_agg(format('%s %s %s', t.oid, t.tgenabled, encode(t.tgargs, 'escape')), ',')
 			FROM pg_trigger t WHERE t.tgname = 'notification_gateway_capture'), '')`).Scan(&s); err != nil {
@@ -144,13 +144,28 @@ func TestAttachScriptRefuses(t *testing.T) {
 	t.Parallel()
 	c := notes(t, "CREATE TABLE note (id bigint, user_id bigint, title text); CREATE TABLE mail (id bigint, user_id bigint); CREATE TABLE child () INHERITS (note)")
 	for table, says := range map[string]string{"nowhere": "there is no table nowhere", "mail": "needs a prefix", "note": ""} {
-		_, err := c.conn.PgConn().Exec(t.Context(), schema.AttachScript(schema.AttachOptions{Table: table, UserColumn: "user_id", IDColumn: "id"}, schema.ScriptOptions{})).ReadAll()
+		_, err := c.conn.PgConn().Exec(t.Context(), attachScript(t, schema.AttachOptions{Table: table}, schema.ScriptOptions{})).ReadAll()
 		c.sql("ROLLBACK")
 		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(fmt.Sprint(err), says)) {
 			t.Errorf("attach to %s says %v, want %q", table, err, says)
 		}
 	}
 	c.sql("DROP TRIGGER notification_gateway_capture ON child")
-	c.sql("%s", schema.AttachScript(schema.AttachOptions{Table: "note", UserColumn: "user_id", IDColumn: "id"}, schema.ScriptOptions{}))
+	c.sql("%s", attachScript(t, schema.AttachOptions{Table: "note"}, schema.ScriptOptions{}))
 	c.expectFinding("trigger", true, "public.child", "")
+}
+
+// attachScript is AttachScript for the columns user_id and id where options name
+// none.
+func attachScript(t *testing.T, options schema.AttachOptions, how schema.ScriptOptions) string {
+	t.Helper()
+	if options.UserColumns == nil {
+		options.UserColumns = []string{"user_id"}
+	}
+	options.IDColumn = "id"
+	text, err := schema.AttachScript(options, how)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }

@@ -176,7 +176,7 @@ func makeCRM(ctx context.Context, server *throwaway.Server, name string) (string
 	if _, err := schema.Migrate(ctx, url, schema.MigrateOptions{Mapping: sql.MappingReferenceCRM}); err != nil {
 		return "", fmt.Errorf("migrate: %w", err)
 	}
-	_, err = schema.Attach(ctx, url, schema.AttachOptions{Table: "public.notifications", UserColumn: "user_id", IDColumn: "id"})
+	_, err = schema.Attach(ctx, url, schema.AttachOptions{Table: "public.notifications", UserColumns: []string{"user_id"}, IDColumn: "id"})
 	return url, err
 }
 
