@@ -15,6 +15,7 @@ type Metrics struct {
 	replays     *prometheus.CounterVec // source: memory, log
 	pruned      prometheus.Counter
 	oldest      prometheus.Gauge
+	oldestRow   prometheus.Gauge
 }
 
 const (
@@ -56,11 +57,14 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		pruned: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: ns, Name: "log_rows_pruned_total", Help: "Log rows that were removed because they are older than the retention.",
 		}),
+		oldestRow: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: ns, Name: "log_oldest_row_seconds", Help: "Age of the log's first row; well past the retention pruning has fallen behind.",
+		}),
 		oldest: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: ns, Name: "oldest_transaction_seconds", Help: "How long the oldest running transaction of the cluster has been seen to run; past the retention the log cannot be pruned.",
 		}),
 	}
-	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.pollOnly, m.reconnects, m.replays, m.pruned, m.oldest)
+	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.pollOnly, m.reconnects, m.replays, m.pruned, m.oldest, m.oldestRow)
 	for _, source := range []string{wakeReconnect, wakeNotify, wakeTimeout, wakeMore, wakePoll, wakeSettle, wakeRetry} {
 		m.wakes.WithLabelValues(source)
 	}

@@ -272,3 +272,25 @@ func TestPruneTellsOfALongTransaction(t *testing.T) {
 	c.on(forgotten, "ROLLBACK")
 	prune(func(seconds float64) bool { return seconds == 0 })
 }
+
+// A log that grows without end because pruning cannot keep up was a warning among
+// others: the doctor's page and a metric must tell, and tell when it is over.
+func TestPruneTellsThatItFallsBehind(t *testing.T) {
+	c := setup(t) // with a retention of an hour
+	c.sql(`INSERT INTO notification_gateway.log (xid, inserted_at, user_key, item_id) SELECT (3 + i)::text::xid8, now() - interval '3 hours', '5', i FROM generate_series(1, 20) i`)
+	prune := func(what string, done func() bool) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan struct{})
+		go func() { defer close(ended); c.store.Prune(ctx) }()
+		eventually(t, what, done)
+		cancel()
+		<-ended
+	}
+	prune("the gateway says that pruning is behind", func() bool {
+		return c.store.PruneBehind() != nil && c.metric("log_oldest_row_seconds", "") > 10_000
+	})
+	c.sql("DELETE FROM notification_gateway.horizon; INSERT INTO notification_gateway.horizon VALUES (now() - interval '2 hours', '1000')")
+	prune("the gateway says that it is over", func() bool { return c.store.PruneBehind() == nil && c.metric("log_rows_pruned_total", "") == 20 })
+}

@@ -35,8 +35,9 @@ type Config struct {
 type Store struct {
 	config           Config
 	pool             *pgxpool.Pool
-	recent           *recent     // written by the feed
-	prefetch         prefetch    // filled by the feed
+	recent           *recent  // written by the feed
+	prefetch         prefetch // filled by the feed
+	pruning          pruning
 	server           serverState // learned by the feed
 	batches, replays loading     // how rows are loaded for either
 	rowStatement     rowStatement

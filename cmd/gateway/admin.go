@@ -72,6 +72,9 @@ func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	if err := s.feed.PollOnly(); err != nil {
 		warnings["feed"] = err.Error()
 	}
+	if err := s.store.PruneBehind(); err != nil {
+		warnings["prune"] = err.Error()
+	}
 	if state := s.verifier.KeySetState(); state.Err != nil && state.Keys > 0 {
 		warnings["keys"] = fmt.Sprintf("%v; the %d keys read at %s go on verifying", state.Err, state.Keys, state.Succeeded.UTC().Format(time.RFC3339))
 	}
