@@ -63,9 +63,9 @@ func NewFeed(s *Store) (*Feed, error) {
 	if url == "" {
 		url = s.config.URL
 	}
-	c, err := pgx.ParseConfig(url)
+	c, _, err := pg.ParseURL(url)
 	if err != nil {
-		return nil, errors.New("the connection string for LISTEN cannot be parsed")
+		return nil, fmt.Errorf("for LISTEN: %w", err)
 	}
 	pg.Prepare(c)
 	pg.OnlyPrimary(c)

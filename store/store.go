@@ -48,12 +48,20 @@ type Store struct {
 	direct           atomic.Bool  // the pool's connections go to Postgres itself; written at each connect
 }
 
+// CheckURL returns an error for a connection string that no Store can be opened
+// with, and else the names of the parameters in it that are dropped. Neither shows
+// anything else of it.
+func CheckURL(url string) (dropped []string, err error) {
+	_, dropped, err = pg.ParseURL(url)
+	return dropped, err
+}
+
 // Open makes a Store. It does not connect: Postgres may still be down. A
 // connection string that cannot be parsed is an error, which never holds it.
 func Open(ctx context.Context, config Config) (*Store, error) {
-	pc, err := pgxpool.ParseConfig(config.URL)
+	pc, err := pg.ParsePoolURL(config.URL)
 	if err != nil {
-		return nil, errors.New("the connection string cannot be parsed")
+		return nil, err
 	}
 	pg.Prepare(pc.ConnConfig)
 	pg.OnlyPrimary(pc.ConnConfig)

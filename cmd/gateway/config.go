@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-64e334f9/notification-gateway/auth"
 	"github.com/seed-64e334f9/notification-gateway/gateway"
+	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
 // config is the whole configuration, read from the environment once and passed
@@ -169,7 +170,21 @@ func (c *config) validateDatabase() error {
 	if c.DatabaseURL == "" {
 		return errors.New("DATABASE_URL: required")
 	}
+	for name, url := range c.databaseURLs() {
+		if _, err := store.CheckURL(url); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
 	return nil
+}
+
+// databaseURLs returns the connection strings that are set, by variable.
+func (c *config) databaseURLs() map[string]string {
+	urls := map[string]string{"DATABASE_URL": c.DatabaseURL}
+	if c.ListenDatabaseURL != "" {
+		urls["GATEWAY_LISTEN_DATABASE_URL"] = c.ListenDatabaseURL
+	}
+	return urls
 }
 
 // validateServe checks the whole and parses what has a form.

@@ -58,6 +58,11 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	for _, name := range unknownVariables() {
 		logger.Warn("unknown variable", "variable", name)
 	}
+	for name, url := range c.databaseURLs() {
+		if dropped, err := store.CheckURL(url); err == nil && len(dropped) > 0 {
+			logger.Warn("parameters of a connection string have no effect here", "variable", name, "parameters", dropped)
+		}
+	}
 	return s.run(ctx)
 }
 

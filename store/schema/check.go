@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
@@ -43,6 +44,7 @@ type CheckOptions struct {
 // Check looks at everything that a gateway with these options needs of
 // Postgres. It changes nothing except the row that marks this life of the server.
 func Check(ctx context.Context, options CheckOptions) []Finding {
+	_, dropped, _ := pg.ParseURL(options.URL) // Connect says what is wrong with it
 	conn, err := pg.Connect(ctx, options.URL)
 	if err != nil {
 		return []Finding{{Name: "postgres", Detail: err.Error(), Mend: "check DATABASE_URL, the network and pg_hba.conf"}}
@@ -53,7 +55,7 @@ func Check(ctx context.Context, options CheckOptions) []Finding {
 		err := conn.QueryRow(ctx, "SELECT to_regclass('notification_gateway.identity') IS NOT NULL").Scan(&options.Lookup)
 		options.Lookup = options.Lookup && err == nil
 	}
-	d := doctor{conn: conn, listenURL: cmp.Or(options.ListenURL, options.URL), lookup: options.Lookup}
+	d := doctor{conn: conn, dropped: dropped, listenURL: cmp.Or(options.ListenURL, options.URL), lookup: options.Lookup}
 	checks := []check{
 		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write), and let its sessions write", d.primary},
 		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres; until then the gateway polls, which loses nothing but is slower", d.listen},
@@ -115,7 +117,8 @@ func mend(err error) string {
 type doctor struct {
 	conn      asker
 	listenURL string
-	lookup    bool // recipients come from the view identity
+	dropped   []string // parameters of the connection string that have no effect
+	lookup    bool     // recipients come from the view identity
 }
 
 func (d doctor) primary(ctx context.Context) (string, error) {
@@ -130,6 +133,9 @@ func (d doctor) primary(ctx context.Context) (string, error) {
 		return "", errors.New("this server is a standby")
 	case readOnly:
 		return "", errors.New("default_transaction_read_only is on for this server, database or role")
+	}
+	if len(d.dropped) > 0 {
+		return "", &advisedError{ok: true, what: "primary, version " + version + "; of DATABASE_URL these parameters have no effect: " + strings.Join(d.dropped, ", "), mend: "take them out of the gateway's DATABASE_URL"}
 	}
 	return "primary, version " + version, nil
 }

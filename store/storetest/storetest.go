@@ -29,6 +29,13 @@ var shared struct {
 // Main runs a package's tests and stops the server after them: call it from
 // TestMain. It starts nothing by itself.
 func Main(m *testing.M) int {
+	// What psql is to do on this machine, no test may do.
+	for _, name := range []string{"PGOPTIONS", "PGSERVICE", "PGSERVICEFILE", "PGTZ", "PGAPPNAME", "PGTARGETSESSIONATTRS", "PGCONNECT_TIMEOUT"} {
+		if err := os.Unsetenv(name); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	code := m.Run()
 	shared.Lock()
 	defer shared.Unlock()

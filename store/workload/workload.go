@@ -18,6 +18,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 const (
@@ -65,9 +67,9 @@ type Row struct{ ID, User, Number int64 }
 
 // New connects once and sees that the table takes rows for every user.
 func New(ctx context.Context, config Config) (*Workload, error) {
-	parsed, err := pgx.ParseConfig(config.URL)
+	parsed, _, err := pg.ParseURL(config.URL)
 	if err != nil {
-		return nil, errors.New("the connection string cannot be parsed")
+		return nil, err
 	}
 	mark := "check-loss " + rand.Text()[:10]
 	parsed.ConnectTimeout = connectTimeout

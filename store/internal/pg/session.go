@@ -2,7 +2,6 @@ package pg
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -19,9 +18,9 @@ type Session struct {
 
 // Connect opens a Session.
 func Connect(ctx context.Context, url string) (*Session, error) {
-	c, err := pgx.ParseConfig(url)
+	c, _, err := ParseURL(url)
 	if err != nil {
-		return nil, errors.New("the connection string cannot be parsed")
+		return nil, err
 	}
 	Prepare(c)
 	conn, err := pgx.ConnectConfig(ctx, c)
