@@ -98,6 +98,7 @@ const streamPath = "/api/notifications/stream/"
 // and close it, with no JWT anywhere.
 func TestE2ELoginByDjango(t *testing.T) {
 	database := storetest.CRM(t)
+	environment(t, database)
 	crm := startDjango(t)
 	for name, c := range map[string]struct{ path, field string }{"login_required": {"/me/", "/id"}, "DRF": {"/drf/me/", "/user/pk"}} {
 		t.Run(name, func(t *testing.T) {
@@ -172,6 +173,22 @@ func TestE2ELoginByDjango(t *testing.T) {
 				t.Errorf("the log shows credentials: %s", text)
 			}
 		})
+	}
+}
+
+// SimpleJWT's tokens must be taken with nothing but its key, and its refresh token,
+// which lives for days and signs in to everything, must not.
+func TestE2ETokenBySimpleJWT(t *testing.T) {
+	environment(t, storetest.CRM(t))
+	t.Setenv("GATEWAY_RECIPIENT", "claim")
+	crm := startDjango(t)
+	g := serveInTest(t)
+	g.readyz(t, 200)
+	alice := newBrowser(t)
+	access, refresh, _ := strings.Cut(alice.text(crm+"/jwt/?user=5"), " ")
+	until(t, g.stream(t, access, ""), `"user":5`)
+	if resp := alice.get(g.public+streamPath, "Authorization", "Bearer "+refresh); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("a refresh token: %d", resp.StatusCode)
 	}
 }
 

@@ -1,8 +1,8 @@
-"""A CRM with Django's own sessions and Django REST framework's tokens. It prints its port, and serves until its input ends.
+"""A CRM with Django's own sessions, Django REST framework's tokens and SimpleJWT's. It prints its port, and serves until its input ends.
 
-/login/?user=5 signs in, /logout/ signs out, /token/?user=5 gives a token. /me/ is for sessions: login_required answers 302 to
-somebody signed out. /drf/me/ takes both, and answers 401. /asked/?from=3 says how often either
-was asked, once it was three times."""
+/login/?user=5 signs in, /logout/ signs out. /token/?user=5 gives a token of DRF's, /jwt/?user=5 an access and a refresh token of
+SimpleJWT's. /me/ is for sessions: login_required answers 302 to somebody signed out. /drf/me/ takes sessions and DRF's tokens, and
+answers 401. /asked/?from=3 says how often either was asked, once it was three times."""
 import os, socketserver, sys, tempfile, threading
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -15,7 +15,7 @@ settings.configure(
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "rest_framework", "rest_framework.authtoken"],
     MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware", "django.contrib.auth.middleware.AuthenticationMiddleware"],
     ROOT_URLCONF=__name__, SECRET_KEY="of this test alone", ALLOWED_HOSTS=["crm.example.com"], LOGIN_URL="/login/", USE_TZ=True,
-    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField", SIMPLE_JWT={"SIGNING_KEY": os.environ["GATEWAY_JWT_SECRET"]},
 )
 django.setup()
 
@@ -30,6 +30,7 @@ from rest_framework.authtoken.models import Token
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 from rest_framework.views import APIView
+from rest_framework_simplejwt.tokens import RefreshToken
 
 asked = 0
 changed = threading.Condition()
@@ -62,6 +63,11 @@ def token(request):
     return HttpResponse(Token.objects.get_or_create(user_id=request.GET["user"])[0].key)
 
 
+def jwt(request):
+    refresh = RefreshToken.for_user(User.objects.get(pk=request.GET["user"]))
+    return HttpResponse(f"{refresh.access_token} {refresh}")
+
+
 @login_required
 def named(request):
     return JsonResponse({"id": request.user.pk, "username": request.user.username})
@@ -86,7 +92,7 @@ def drf(request):
 
 
 urlpatterns = [
-    path("login/", sign_in), path("logout/", sign_out), path("token/", token), path("me/", me), path("drf/me/", drf),
+    path("login/", sign_in), path("logout/", sign_out), path("token/", token), path("jwt/", jwt), path("me/", me), path("drf/me/", drf),
     path("asked/", how_often),
 ]
 
