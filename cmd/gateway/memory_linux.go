@@ -14,8 +14,8 @@ import (
 // What a memory limit has to bear, the kernel's sockets included, which count
 // for it. deploy/README.md has the measurement.
 const (
-	memoryBase      = 24 << 20 // bytes of a process without streams, in a storm of reconnects
-	memoryPerStream = 8 << 10  // bytes for each stream: 5 KB idle, and room for those that are slow or come back
+	memoryBase      = 32 << 20 // bytes of a process without streams, and for a storm of reconnects whose rows are large
+	memoryPerStream = 8 << 10  // bytes for each stream: 4 KB idle, and room for those that are slow or come back
 )
 
 // warnMemory compares the memory limit of the control group with the streams
