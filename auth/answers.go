@@ -47,11 +47,15 @@ func (a *answers) enter(id [sha256.Size]byte, fresh bool) (p *pending, mine bool
 }
 
 func (p *pending) isFresh(now time.Time) bool {
+	return !p.isDone() || now.Sub(p.answer.At) < rememberFor
+}
+
+func (p *pending) isDone() bool {
 	select {
 	case <-p.done:
-		return now.Sub(p.answer.At) < rememberFor
+		return true
 	default:
-		return true // under way
+		return false // under way
 	}
 }
 
@@ -65,6 +69,15 @@ func (a *answers) complete(id [sha256.Size]byte, p *pending, answer Answer, err 
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.known[id] == p {
+		delete(a.known, id)
+	}
+}
+
+// forget drops an answer that may not hold any more. One that is under way stays.
+func (a *answers) forget(id [sha256.Size]byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if p, ok := a.known[id]; ok && p.isDone() {
 		delete(a.known, id)
 	}
 }

@@ -157,6 +157,16 @@ func (c *CRM) Ask(ctx context.Context, credentials *Credentials) (Answer, error)
 	return c.ask(ctx, credentials, true)
 }
 
+// Check asks the CRM itself about an open stream, and stops when ctx ends: nobody
+// else waits for the answer. Its errors are those of Identify, or ctx's.
+func (c *CRM) Check(ctx context.Context, credentials *Credentials) (Identity, error) {
+	identity, err := c.request(ctx, credentials)
+	if err != nil {
+		c.answers.forget(credentials.sum(c.hashKey))
+	}
+	return identity, err
+}
+
 func (c *CRM) ask(ctx context.Context, credentials *Credentials, fresh bool) (Answer, error) {
 	id := credentials.sum(c.hashKey)
 	p, mine := c.answers.enter(id, fresh)
@@ -185,6 +195,8 @@ func (c *CRM) request(ctx context.Context, credentials *Credentials) (Identity, 
 	case <-place.C:
 		c.metrics.count(resultUnavailable)
 		return Identity{}, fmt.Errorf("%w: %d requests to it are under way", ErrCRMUnavailable, maxAsking)
+	case <-ctx.Done():
+		return Identity{}, context.Cause(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, askDeadline)
 	defer cancel()

@@ -20,6 +20,7 @@ type CRM interface {
 	Credentials(r *http.Request, tokenCookie string) (credentials *auth.Credentials, ok bool, err error)
 	Identify(r *http.Request, credentials *auth.Credentials) (auth.Answer, error)
 	Ask(ctx context.Context, credentials *auth.Credentials) (auth.Answer, error)
+	Check(ctx context.Context, credentials *auth.Credentials) (auth.Identity, error)
 	Session(answer auth.Answer, credentials *auth.Credentials) *http.Cookie
 }
 
@@ -184,14 +185,14 @@ func (g *Gateway) checkLogins(ctx context.Context, in func(*login) bool) error {
 
 // checkLogin asks about streams that were opened with the same credentials.
 func (g *Gateway) checkLogin(ctx context.Context, streams []*stream) error {
-	answer, err := g.config.Login.CRM.Ask(ctx, streams[0].login.credentials)
+	identity, err := g.config.Login.CRM.Check(ctx, streams[0].login.credentials)
 	var refused *auth.Error
 	if err != nil && !errors.As(err, &refused) {
 		return err
 	}
 	ended := 0
 	for _, s := range streams {
-		if refused != nil || s.login.subject != answer.Identity.Subject {
+		if refused != nil || s.login.subject != identity.Subject {
 			g.hub.end(s, endRevoked)
 			ended++
 		}

@@ -20,7 +20,11 @@ type fakeCRM struct {
 	asked  atomic.Int32
 	status atomic.Int32 // instead of 200
 	names  atomic.Pointer[string]
+	hangs  atomic.Pointer[hanging]
 }
+
+// hanging is a CRM that does not answer before it is released.
+type hanging struct{ asked, release chan struct{} }
 
 // fakeDisconnects says of everybody when they were disconnected.
 type fakeDisconnects struct {
@@ -41,6 +45,10 @@ func newFakeCRM(t *testing.T) (*fakeCRM, *fakeDisconnects, func(*Config, *fakeVe
 	f, disconnects := &fakeCRM{}, &fakeDisconnects{}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.asked.Add(1)
+		if h := f.hangs.Load(); h != nil {
+			h.asked <- struct{}{}
+			<-h.release
+		}
 		if status := f.status.Load(); status != 0 {
 			w.WriteHeader(int(status))
 			return
@@ -257,5 +265,33 @@ func TestReservedRecipients(t *testing.T) {
 	}
 	if resp := r.askFor("Cookie", "sessionid=groups"); resp.StatusCode != 200 {
 		t.Errorf("a user named groups: %d", resp.StatusCode)
+	}
+}
+
+// A CRM that hangs must not keep the process from ending, and the streams that were
+// being asked about go on meanwhile.
+func TestHangingCRMDoesNotHoldTheEndUp(t *testing.T) {
+	crm, _, withCRM := newFakeCRM(t)
+	r := setup(t, withCRM)
+	for i := range 3 * loginWorkers {
+		resp := r.askFor("Cookie", fmt.Sprintf("sessionid=%d", i+1))
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("%d", resp.StatusCode)
+		}
+	}
+	release, asked := make(chan struct{}), make(chan struct{}, 3*loginWorkers)
+	crm.hangs.Store(&hanging{asked, release})
+	t.Cleanup(func() { close(release) })
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.checkLogins(ctx, func(*login) bool { return true }) }()
+	<-asked
+	began := time.Now()
+	cancel()
+	if err := <-ended; err == nil || time.Since(began) > 3*time.Second { // the CRM has five
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+	if r.Streams() != 3*loginWorkers {
+		t.Errorf("%d streams are left", r.Streams())
 	}
 }
