@@ -47,7 +47,7 @@ func Statements() map[string]string {
 		"replay": replaySQL, "replay_in_a_new_life": replayAgainSQL,
 		"rows": server.typed(rowsSQL), "rows_of_users": server.typed(usersRowsSQL),
 		"unread": server.typed(unreadSQL), "unread_of_some": server.typed(someUnreadSQL), "ids_of_a_user": server.typed(allIDsSQL),
-		"recipient": identitySQL, "recipients": identitiesSQL,
+		"recipient": identitySQL(), "recipients": identitiesSQL,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
+	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 // ErrNoRecipient is returned when a token's subject names nobody active; the
@@ -79,7 +80,7 @@ func FindRecipient(ctx context.Context, url string, mode RecipientMode, subject 
 	defer conn.Close(ctx)
 	var keyType *string
 	var there bool
-	if err := conn.QueryRow(ctx, "SELECT "+keyTypeSQL+", "+identityThereSQL).Scan(&keyType, &there); err != nil {
+	if err := conn.QueryRow(ctx, "SELECT "+view.KeyTypeSQL("feed", "user_key")+", "+identityThereSQL).Scan(&keyType, &there); err != nil {
 		return Recipient{}, fmt.Errorf("look for the view feed: %w", err)
 	}
 	if keyType == nil {
@@ -108,7 +109,7 @@ func find(ctx context.Context, ask queryRow, keyType string, lookup bool, subjec
 	defer cancel()
 	var found, userKey, subjectType *string
 	var rows int
-	err := ask(ctx, identitySQL, subject).Scan(&found, &userKey, &subjectType, &rows)
+	err := ask(ctx, identitySQL(), subject).Scan(&found, &userKey, &subjectType, &rows)
 	switch {
 	case pg.IsDataError(err):
 		return Recipient{}, ErrNoRecipient
@@ -133,18 +134,19 @@ func isReserved(key string) bool {
 }
 
 const (
-	// keyTypeSQL is the SQL name of the type of feed.user_key, null where there is none.
-	keyTypeSQL = `(SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
-  WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key')`
 	identityThereSQL = `to_regclass('notification_gateway.identity') IS NOT NULL`
-	// identitySQL asks for the recipient of a subject, and whether there are several.
-	// Its parameter takes the type of the column subject, whatever it is, so that its
-	// index answers: a cast of the column would read the whole table.
-	identitySQL = `SELECT min(i.subject::text), min(i.user_key::text), min(pg_typeof(i.subject)::text), count(*)
-FROM (SELECT subject, user_key FROM notification_gateway.identity WHERE subject = $1 LIMIT 2) i`
-	// identitiesSQL asks for the recipients of many subjects; its parameter as above.
+	// identitiesSQL asks for the recipients of many subjects; its parameter is as that
+	// of identitySQL.
 	identitiesSQL = `SELECT subject::text, coalesce(user_key::text, '') FROM notification_gateway.identity WHERE subject = ANY ($1)`
 )
+
+// identitySQL asks for the recipient of a subject, and whether there are several.
+// Its parameter takes the type of the column subject, whatever it is, so that its
+// index answers: a cast of the column would read the whole table.
+func identitySQL() string {
+	return `SELECT min(i.subject::text), min(i.user_key::text), coalesce(` + view.KeyTypeSQL("identity", "subject") + `, ''), count(*)
+FROM (SELECT subject, user_key FROM notification_gateway.identity WHERE subject = $1 LIMIT 2) i`
+}
 
 // inactive returns those of the recipients, found by Recipient, that the view
 // identity does not give any more: the subject is gone, has several rows, or names

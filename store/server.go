@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
+	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 // server is what is known of the server that the feed follows. It never
@@ -64,7 +65,7 @@ func (s *serverState) polled(at time.Time) { s.clock.Store(at.UnixMicro()) }
 func (s *serverState) learnTypes(ctx context.Context, ask queryRow) (changed bool, err error) {
 	known := s.Load()
 	var id, key *string
-	if err := ask(ctx, "SELECT "+keyTypes).Scan(&id, &key); err != nil {
+	if err := ask(ctx, "SELECT "+keyTypes()).Scan(&id, &key); err != nil {
 		return false, fmt.Errorf("ask for the view's types: %w", err)
 	}
 	if id == nil || key == nil || *id == known.idType && *key == known.keyType {
@@ -76,10 +77,9 @@ func (s *serverState) learnTypes(ctx context.Context, ask queryRow) (changed boo
 }
 
 // keyTypes are the SQL names of the types of feed.id and feed.user_key.
-const keyTypes = `(SELECT CASE WHEN a.atttypid = 'bpchar'::regtype THEN 'bpchar' ELSE format_type(a.atttypid, NULL) END FROM pg_attribute a
-    WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'id'),
-  (SELECT CASE WHEN a.atttypid = 'bpchar'::regtype THEN 'bpchar' ELSE format_type(a.atttypid, NULL) END FROM pg_attribute a
-    WHERE a.attrelid = to_regclass('notification_gateway.feed') AND a.attname = 'user_key')`
+func keyTypes() string {
+	return view.KeyTypeSQL("feed", "id") + ",\n  " + view.KeyTypeSQL("feed", "user_key")
+}
 
 const (
 	helloSQL = "SELECT h.install_id::text, h.incarnation FROM notification_gateway.hello() h"
@@ -88,7 +88,6 @@ const (
 	historySQL = "SELECT h.highest::text, h.lives::text, h.lives_since FROM notification_gateway.history() h"
 	// highestSQL asks objects that have no history().
 	highestSQL = "SELECT coalesce((SELECT xid FROM notification_gateway.log ORDER BY xid DESC LIMIT 1)::text, '0')"
-	typesSQL   = "SELECT " + keyTypes
 )
 
 // greet asks which server conn reaches, in which life, and for the highest
@@ -102,7 +101,7 @@ func greet(ctx context.Context, conn *pgx.Conn, tuned bool) (known *server, high
 		return nil, 0, err
 	}
 	var idType, keyType *string
-	if err := pg.QueryRow(ctx, conn, tuned, typesSQL).Scan(&idType, &keyType); err != nil {
+	if err := pg.QueryRow(ctx, conn, tuned, "SELECT "+keyTypes()).Scan(&idType, &keyType); err != nil {
 		return nil, 0, fmt.Errorf("ask for the view's types: %w", err)
 	}
 	if idType == nil || keyType == nil {
