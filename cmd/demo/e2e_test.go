@@ -68,6 +68,22 @@ func TestE2E(t *testing.T) {
 		t.Parallel()
 		seedBrowser(t, p, server.URL)
 	})
+	t.Run("ContractBrowser", func(t *testing.T) {
+		t.Parallel()
+		contractBrowser(t, p)
+	})
+	t.Run("ContractNode", func(t *testing.T) {
+		t.Parallel()
+		contractProcess(t, p, "node", "mjs", `follow(process.argv[2], { token: () => process.argv[3],
+			show: (n) => console.log(JSON.stringify(n)), reloadList: async () => {} });`)
+	})
+	t.Run("ContractPython", func(t *testing.T) {
+		t.Parallel()
+		contractProcess(t, p, "/usr/bin/python3", "python", `
+import sys
+follow(sys.argv[1], lambda: sys.argv[2], lambda n: print(json.dumps(n), flush=True), lambda: None)
+`)
+	})
 	t.Run("Page", func(t *testing.T) { demoPage(t, server.URL) })
 	t.Run("PageNarrow", func(t *testing.T) { demoPageNarrow(t, server.URL) })
 }
