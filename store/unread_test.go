@@ -16,28 +16,6 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store/schema"
 )
 
-// unread brings a user's unread notifications as a stream's replay does.
-func (c *crm) unread(userKey string, limit int) (titles []string, largest int) {
-	c.Helper()
-	list, err := c.store.Unread(c.Context(), userKey, limit)
-	rest := list.Entries
-	for len(rest) > 0 {
-		var page []store.Notification
-		if page, err = c.store.LoadPage(c.Context(), rest, 4<<20); err != nil || len(page) == 0 {
-			break
-		}
-		bytes := 0
-		for _, n := range page {
-			titles, bytes = append(titles, title(n)), bytes+len(n.Data)
-		}
-		rest, largest = rest[len(page):], max(largest, bytes)
-	}
-	if err != nil || len(rest) > 0 {
-		c.Fatalf("%d of the unread are left: %v", len(rest), err)
-	}
-	return titles, largest
-}
-
 // Unread notifications come oldest first, and no more than were asked for: past
 // the limit the newest. The oldest came, so that a user with many never saw a new
 // one.
