@@ -55,7 +55,7 @@ func TestE2E(t *testing.T) {
 
 	// The document's clients talk to the gateway's own port: a proxy of ours
 	// between them would frame the stream anew and hide a fault.
-	gateway := "http://" + s.gateway.Public
+	gateway := "http://" + s.public.Host
 	t.Run("SeedNode", func(t *testing.T) {
 		t.Parallel()
 		seedProcess(t, p, gateway, "node", "testdata/node_driver.js", "testdata/seed/node.js")
@@ -149,7 +149,7 @@ localStorage.setItem("auth_token", %q);
 function showNotificationToast(n) { got.push(n); }
 function updateNotificationCount() { counted++; }
 console.log = (...args) => said.push(args.join(" "));
-</script><script>%s</script>`, p.stack.gateway.Public, token, browserClient)
+</script><script>%s</script>`, p.stack.public.Host, token, browserClient)
 }
 
 func seedBrowser(t *testing.T, p *page, base string) {
