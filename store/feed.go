@@ -195,8 +195,8 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 	var refused backoff
 	for wake := wakeReconnect; ; {
 		f.store.config.Metrics.wakes.WithLabelValues(wake).Inc()
-		f.doorbell.pollBegins()
 		began := time.Now()
+		f.doorbell.pollBegins(began)
 		batch, err := f.poll(ctx, conn, taker.Streams() > 0 && wake != wakeMore)
 		if err != nil {
 			return polled, fmt.Errorf("poll: %w", err)
