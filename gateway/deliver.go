@@ -183,7 +183,7 @@ func (h *hub) pickRowsLocked(rows *batchRows, idAfter *position) {
 		if n.Data == nil && n.Err == nil {
 			continue
 		}
-		notLoaded := errors.Is(n.Err, store.ErrLate)
+		notLoaded := errors.Is(n.Err, store.ErrRowTimeout)
 		for s := range h.streams.under(n.UserKey) {
 			if s.state != streamLive || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(kind) || !sent.first(s, n.ItemID) {
 				continue
@@ -304,7 +304,7 @@ func (h *hub) report(entries []store.Entry, rows []store.Notification) {
 	for i := range rows {
 		n := &rows[i]
 		switch {
-		case errors.Is(n.Err, store.ErrLate):
+		case errors.Is(n.Err, store.ErrRowTimeout):
 			h.config.Logger.Warn("notification is late", "item_id", n.ItemID)
 		case n.Err != nil:
 			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)

@@ -92,7 +92,7 @@ func TestUnreadWithoutTheRowThatCannotBeJudged(t *testing.T) {
 		}
 	}
 	c.sql("DROP VIEW notification_gateway.feed")
-	if _, err := c.store.Unread(t.Context(), "5", 10); err == nil || errors.Is(err, store.ErrUnlisted) {
+	if _, err := c.store.Unread(t.Context(), "5", 10); err == nil || errors.Is(err, store.ErrUnreadUnreadable) {
 		t.Errorf("without the view comes %v", err)
 	}
 }
@@ -133,7 +133,7 @@ func TestUnreadThatTakesTooLong(t *testing.T) {
 		t.Errorf("meanwhile a replay gives %v", got)
 	}
 	for range pages {
-		if err := <-late; !errors.Is(err, store.ErrUnlisted) {
+		if err := <-late; !errors.Is(err, store.ErrUnreadUnreadable) {
 			t.Errorf("the list that takes too long gives %v", err)
 		}
 	}
