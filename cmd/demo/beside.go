@@ -22,7 +22,7 @@ func besideGateway(ctx context.Context, address string) (*stack, error) {
 	if database == "" || secret == "" {
 		return nil, errors.New("DATABASE_URL, GATEWAY_JWT_SECRET: required with -gateway")
 	}
-	s := &stack{secret: []byte(secret), public: gateway}
+	s := &stack{secret: []byte(secret), address: func() *url.URL { return gateway }}
 	if s.crm, err = crmdb.Open(ctx, database); err != nil {
 		return nil, fmt.Errorf("open the CRM's database: %w", err)
 	}

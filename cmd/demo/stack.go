@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net/url"
 
@@ -9,10 +10,14 @@ import (
 
 // stack is everything behind the page: Postgres, the CRM's tables, the gateway.
 type stack struct {
-	crm    *crmdb.DB       // connected as the CRM would be
-	secret []byte          // shared with the gateway
-	public *url.URL        // the gateway's, or that of a proxy in front of several
-	exited <-chan struct{} // closed when the gateway has ended by itself; nil where others run it
+	crm     *crmdb.DB       // connected as the CRM would be
+	secret  []byte          // shared with the gateway
+	address func() *url.URL // of a gateway, or of a proxy in front of several
+	exited  <-chan struct{} // closed when a gateway has ended by itself; nil where others run it
+
+	// What breaks the system, and mends it before it returns; nil where others run it.
+	restartPostgres func(context.Context) error
+	killReplica     func(context.Context) (number int, err error)
 
 	cleanups []func() error // in reverse order
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 
 	"github.com/seed-64e334f9/notification-gateway/cmd/internal/process"
@@ -57,7 +56,7 @@ func startStack(ctx context.Context, env []string, say func(string, ...any)) (_ 
 		return nil, err
 	}
 	environment := append(os.Environ(),
-		"DATABASE_URL="+address, "GATEWAY_JWT_SECRET="+string(s.secret), "GATEWAY_RECIPIENT=claim", "GATEWAY_COOKIE_INSECURE=true",
+		"DATABASE_URL="+address, "GATEWAY_JWT_SECRET="+string(s.secret), "GATEWAY_COOKIE_INSECURE=true",
 		"GATEWAY_DRAIN=3s", "GATEWAY_MAX_STREAMS=1000")
 	environment = append(environment, env...)
 	for _, args := range [][]string{{"migrate", "--mapping", "reference_crm"}, {"attach", "public.notifications"}} {
@@ -66,12 +65,25 @@ func startStack(ctx context.Context, env []string, say func(string, ...any)) (_ 
 			return nil, err
 		}
 	}
-	say("gateway: serve")
-	gateway, err := process.Start(ctx, binary, environment, func(line string) { fmt.Fprintln(os.Stderr, line) })
+	say("gateway: serve, two replicas")
+	gateways, err := startReplicas(ctx, func(ctx context.Context) (*process.Gateway, error) {
+		return process.Start(ctx, binary, environment, func(line string) { fmt.Fprintln(os.Stderr, line) })
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.later(gateway.Stop)
-	s.public, s.exited = &url.URL{Scheme: "http", Host: gateway.Public}, gateway.Exited
+	s.later(gateways.stop)
+	s.address, s.exited, s.killReplica = gateways.address, gateways.failed, gateways.kill
+	s.restartPostgres = func(ctx context.Context) error { return restart(ctx, server, s.crm) }
 	return s, nil
+}
+
+// restart shuts the server down and starts it again. Where it is not our own
+// process, the sessions of the gateways are ended instead.
+func restart(ctx context.Context, server *throwaway.Server, crm *throwaway.DB) error {
+	if err := server.Shutdown(); err != nil {
+		return crm.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notification_gateway' AND datname = current_database()")
+	}
+	defer crm.Reset()
+	return server.Restart(ctx)
 }

@@ -52,5 +52,8 @@ func (db *DB) QueryRow(ctx context.Context, into []any, statement string, args .
 	return db.pool.QueryRow(ctx, statement, args...).Scan(into...)
 }
 
+// Reset drops the connections, which a restart of the server has broken.
+func (db *DB) Reset() { db.pool.Reset() }
+
 // Close ends the connections.
 func (db *DB) Close() { db.pool.Close() }
