@@ -293,6 +293,17 @@ func TestStandbyIsRefused(t *testing.T) {
 	if findings[0].OK || !strings.Contains(findings[0].Detail, "standby") {
 		t.Errorf("check says %+v", findings[0])
 	}
+	_, err := schema.Migrate(t.Context(), there, schema.MigrateOptions{})
+	_, attachErr := schema.Attach(t.Context(), there, schema.AttachOptions{Table: "notifications", UserColumns: []string{"user_id"}, IDColumn: "id"})
+	for command, err := range map[string]error{"migrate": err, "attach": attachErr} {
+		if err == nil || !strings.Contains(err.Error(), "this server is a standby (a read replica): run this at the primary") {
+			t.Errorf("%s says %v", command, err)
+		}
+	}
+	findings = schema.Check(t.Context(), schema.CheckOptions{URL: c.url, ListenURL: there})
+	if f := findings[1]; f.Name != "listen" || f.OK || !strings.Contains(f.Detail, "is a standby") || strings.Contains(f.Detail, "pooler") {
+		t.Errorf("with LISTEN at a standby check says %+v", f)
+	}
 	c.conn = c.connectTo(there)
 	c.make(store.Config{URL: there})
 	c.run(nil)

@@ -68,3 +68,13 @@ func TestConnectErrorsSayEachReasonOnce(t *testing.T) {
 		}
 	}
 }
+
+// LISTEN in another database hears nothing, which check called a pooler.
+func TestListenInAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	f := c.findingOf(schema.CheckOptions{URL: c.url, ListenURL: storetest.Database(t)}, "listen")
+	if f.OK || !strings.Contains(f.Detail, "GATEWAY_LISTEN_DATABASE_URL is database") || !strings.Contains(f.Mend, "the same database") {
+		t.Errorf("check says %+v", f)
+	}
+}
