@@ -49,8 +49,12 @@ func errFull() *httpError {
 	return &httpError{status: http.StatusServiceUnavailable, code: "full", sentence: "The service has all the streams it can hold.", wait: waitLong}
 }
 
+// errTooMany names a second at least, the smallest number that Retry-After can.
 func errTooMany(wait time.Duration) *httpError {
-	return &httpError{status: http.StatusTooManyRequests, code: "too_many_requests", sentence: "Too many requests from this address.", wait: wait}
+	return &httpError{
+		status: http.StatusTooManyRequests, code: "too_many_requests", sentence: "Too many requests from this address.",
+		wait: max(wait, time.Second),
+	}
 }
 
 func errTokenTooLarge() *httpError {

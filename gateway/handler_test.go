@@ -392,3 +392,18 @@ func TestFullHasAMarginBothWays(t *testing.T) {
 		}
 	}
 }
+
+// A bucket that is all but full again gave a wait of no time at all: no
+// Retry-After, and no stream that says when to come again.
+func TestTooManyRequestsNamesATime(t *testing.T) {
+	r := setup(t, nil)
+	for _, wait := range []time.Duration{0, 1, time.Minute} {
+		for query, want := range map[string]string{"": "Retry-After", "?unavailable=retry": "retry: "} {
+			w := httptest.NewRecorder()
+			r.answer(w, httptest.NewRequest("GET", "/api/notifications/stream/"+query, nil), errTooMany(wait))
+			if got := fmt.Sprint(w.Header(), w.Body); !strings.Contains(got, want) {
+				t.Errorf("a wait of %v with %q: %s", wait, query, got)
+			}
+		}
+	}
+}
