@@ -80,8 +80,8 @@ func (h *history) at(commits int) store.Cursor {
 }
 
 // Replay gives the position with the last row alone.
-func (h *history) Replay(ctx context.Context, userKey string, from, to store.Cursor, after store.Place, rows, bytes int) (store.Page, error) {
-	page, err := h.fakeSource.Replay(ctx, userKey, from, to, after, rows, bytes)
+func (h *history) Replay(ctx context.Context, reader store.Reader, from, to store.Cursor, after store.Place, rows, bytes int) (store.Page, error) {
+	page, err := h.fakeSource.Replay(ctx, reader, from, to, after, rows, bytes)
 	if n := len(page.After); n > 0 {
 		clear(page.After)
 		page.After[n-1] = to

@@ -98,7 +98,7 @@ func (c *catchUp) sendMissed(ctx context.Context) error {
 			return c.sendReset(ctx, c.to, reason)
 		}
 		err := c.withPage(ctx, func(bytes int) (sent int, err error) {
-			page, err := c.hub.source.Replay(ctx, c.stream.recipient.UserKey, c.from, c.to, c.after, c.rows, bytes)
+			page, err := c.hub.source.Replay(ctx, c.stream.reader(), c.from, c.to, c.after, c.rows, bytes)
 			if err != nil {
 				return 0, &sourceError{err}
 			}
@@ -241,12 +241,22 @@ func (c *catchUp) reached(at store.Cursor) store.Cursor {
 // of the row before.
 func (c *catchUp) sendRows(rows []store.Notification, after []store.Cursor) (sent, bytes int) {
 	read := c.sent
+	var seen map[string]bool // items, where rows of several keys come
 	for i, n := range rows {
 		if !after[i].IsZero() {
 			read = c.reached(after[i])
 		}
-		if n.Err == nil && (n.Data == nil || c.stream.types != nil && !c.stream.wants(typeOf(n))) {
+		if n.Err == nil && (n.Data == nil || c.stream.types != nil && !c.stream.wants(n.Change, typeOf(n))) {
 			continue
+		}
+		if n.Change == "" && n.ItemID != "" && (seen != nil || n.UserKey != c.stream.recipient.UserKey) { // it may be captured under several keys
+			if seen == nil {
+				seen = itemsOf(rows[:i])
+			}
+			if seen[n.ItemID] {
+				continue
+			}
+			seen[n.ItemID] = true
 		}
 		e := notificationEvent(read.String(), n)
 		e.captured = time.Time{} // the client was away: that is no delay of ours
@@ -262,6 +272,17 @@ func (c *catchUp) sendRows(rows []store.Notification, after []store.Cursor) (sen
 		}
 	}
 	return len(rows), bytes
+}
+
+// itemsOf returns the items of rows that a client gets.
+func itemsOf(rows []store.Notification) map[string]bool {
+	items := map[string]bool{}
+	for _, n := range rows {
+		if n.Data != nil && n.Change == "" {
+			items[n.ItemID] = true
+		}
+	}
+	return items
 }
 
 // sendReset tells the client that it must reload, and that it has everything up

@@ -25,9 +25,18 @@ type delivery struct {
 // order of the log.
 type batchRows struct {
 	rows   []store.Notification
-	loaded map[string]bool // the keys whose rows are here
-	types  []rowType       // by the index of the row; nil until a client asks for some types only
+	loaded map[loadedKey]bool // what is here
+	types  []rowType          // by the index of the row; nil until a client asks for some types only
+	told   []bool             // by the index of the row: an earlier one says the same; nil without changes
 }
+
+// loadedKey is a key whose notifications are loaded, or whose changes are.
+type loadedKey struct {
+	key     string
+	changes bool
+}
+
+func loadedKeyOf(e store.Entry) loadedKey { return loadedKey{e.UserKey, e.Change != ""} }
 
 // load brings the rows of further entries.
 func (b *batchRows) load(ctx context.Context, source Source, entries []store.Entry) error {
@@ -36,7 +45,7 @@ func (b *batchRows) load(ctx context.Context, source Source, entries []store.Ent
 		return err
 	}
 	if b.loaded == nil {
-		b.rows, b.loaded = rows, make(map[string]bool, len(entries))
+		b.rows, b.loaded = rows, make(map[loadedKey]bool, len(entries))
 	} else { // somebody came while the first ones were loaded
 		b.rows = append(b.rows, rows...)
 		slices.SortStableFunc(b.rows, func(x, y store.Notification) int {
@@ -44,10 +53,34 @@ func (b *batchRows) load(ctx context.Context, source Source, entries []store.Ent
 		})
 	}
 	for _, e := range entries {
-		b.loaded[e.UserKey] = true
+		b.loaded[loadedKeyOf(e)] = true
 	}
 	b.types = nil
+	b.foldChanges()
 	return nil
+}
+
+// foldChanges finds the changes that need not be told, because an earlier row of
+// the batch says what the notification is now.
+func (b *batchRows) foldChanges() {
+	b.told = nil
+	if !slices.ContainsFunc(b.rows, func(n store.Notification) bool { return n.Entry.Change != "" }) {
+		return
+	}
+	type item struct{ key, id string }
+	before := make(map[item]store.Change, len(b.rows))
+	b.told = make([]bool, len(b.rows))
+	for i, n := range b.rows {
+		if n.Change == store.ChangeRefresh {
+			continue
+		}
+		it := item{n.UserKey, n.ItemID}
+		was, known := before[it]
+		b.told[i] = n.Change != "" && known && (was != store.ChangeRemoved || n.Change == store.ChangeRemoved)
+		if !known || was == store.ChangeRemoved {
+			before[it] = n.Change
+		}
+	}
 }
 
 // readTypes finds out the type of each row, once for all streams.
@@ -124,15 +157,16 @@ func (h *hub) choose(batch store.Batch, at *position, reset *gapReset, rows *bat
 	if h.catchingUp > 0 {
 		h.markMissedLocked(batch.Entries)
 	}
+	h.counts.changedLocked(batch.Entries)
 	return nil, h.revokedLocked(batch.Entries), true
 }
 
 // missingLocked returns the entries that are not loaded yet and under whose key
 // a live stream stands.
-func (h *hub) missingLocked(entries []store.Entry, loaded map[string]bool) []store.Entry {
+func (h *hub) missingLocked(entries []store.Entry, loaded map[loadedKey]bool) []store.Entry {
 	var missing []store.Entry
 	for _, e := range entries {
-		if e.Disconnect != "" || loaded[e.UserKey] || !h.anyLiveLocked(e.UserKey) {
+		if e.Disconnect != "" || e.Change != "" && h.changing == 0 || loaded[loadedKeyOf(e)] || !h.anyLiveLocked(e.UserKey, e.Change) {
 			continue
 		}
 		if missing == nil { // mostly all or none
@@ -143,9 +177,9 @@ func (h *hub) missingLocked(entries []store.Entry, loaded map[string]bool) []sto
 	return missing
 }
 
-func (h *hub) anyLiveLocked(key string) bool {
+func (h *hub) anyLiveLocked(key string, change store.Change) bool {
 	for s := range h.streams.under(key) {
-		if s.state == streamLive {
+		if s.state == streamLive && s.wants(change, rowType{}) {
 			return true
 		}
 	}
@@ -180,12 +214,12 @@ func (h *hub) pickRowsLocked(rows *batchRows, idAfter *position) {
 	first := len(h.deliveries)
 	for i := range rows.rows {
 		n, kind := &rows.rows[i], rows.typeAt(i)
-		if n.Data == nil && n.Err == nil {
+		if n.Data == nil && n.Err == nil || rows.told != nil && rows.told[i] {
 			continue
 		}
-		notLoaded := errors.Is(n.Err, store.ErrRowTimeout)
+		notLoaded := errors.Is(n.Err, store.ErrLate)
 		for s := range h.streams.under(n.UserKey) {
-			if s.state != streamLive || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(kind) || !sent.first(s, n.ItemID) {
+			if s.state != streamLive || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(n.Change, kind) || n.Change == "" && !sent.first(s, n.ItemID) {
 				continue
 			}
 			if n.Err != nil && !notLoaded {
@@ -242,7 +276,7 @@ func (h *hub) markMissedLocked(entries []store.Entry) {
 			continue
 		}
 		for s := range h.streams.under(e.UserKey) {
-			if s.state == streamCatchingUp {
+			if s.state == streamCatchingUp && s.wants(e.Change, rowType{}) {
 				s.missedBatch = true
 			}
 		}
@@ -304,7 +338,7 @@ func (h *hub) report(entries []store.Entry, rows []store.Notification) {
 	for i := range rows {
 		n := &rows[i]
 		switch {
-		case errors.Is(n.Err, store.ErrRowTimeout):
+		case errors.Is(n.Err, store.ErrLate):
 			h.config.Logger.Warn("notification is late", "item_id", n.ItemID)
 		case n.Err != nil:
 			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)

@@ -14,6 +14,7 @@ import (
 const (
 	eventConnected    = "connected"
 	eventNotification = "notification"
+	eventUnread       = "unread"
 	eventPing         = "ping"
 	eventReset        = "reset"
 	eventError        = "error"
@@ -91,13 +92,21 @@ func connectedEvent(id string, r store.Recipient, retry time.Duration) *event {
 	return encode(id, eventConnected, retry, append(data, '}'))
 }
 
+// eventName is the event type of a row: that of a change is the change.
+func eventName(change store.Change) string {
+	if change == "" {
+		return eventNotification
+	}
+	return string(change)
+}
+
 // notificationEvent is the row itself, or a reset where the row could not be
 // read.
 func notificationEvent(id string, n store.Notification) *event {
 	if n.Err != nil {
 		return resetEvent(id, resetUnreadable)
 	}
-	e := encode(id, eventNotification, 0, n.Data)
+	e := encode(id, eventName(n.Change), 0, n.Data)
 	e.captured = n.InsertedAt
 	return e
 }

@@ -54,9 +54,10 @@ func (b *eventBuffer) encode(id string, n *store.Notification) *event {
 		return notificationEvent(id, *n)
 	}
 	start := len(b.bytes)
-	b.bytes = appendEvent(b.bytes, id, eventNotification, 0, n.Data)
+	name := eventName(n.Change)
+	b.bytes = appendEvent(b.bytes, id, name, 0, n.Data)
 	b.events = append(b.events, event{
-		name: eventNotification, chunk: b.bytes[start:len(b.bytes):len(b.bytes)], captured: n.InsertedAt, shared: true,
+		name: name, chunk: b.bytes[start:len(b.bytes):len(b.bytes)], captured: n.InsertedAt, shared: true,
 	})
 	return &b.events[len(b.events)-1] // stays good when the slices grow: what was encoded before stays where it is
 }

@@ -33,6 +33,7 @@ type fakeSource struct {
 	unread   []store.Notification    // guarded by mu
 	list     store.UnreadList        // what Unread returns beside the entries; guarded by mu
 	loads    int                     // rows loaded; guarded by mu
+	counts   int                     // CountUnread asked; guarded by mu
 	replays  int                     // Replay and Unread asked; guarded by mu
 	replayed chan struct{}           // when not nil, Replay waits for it
 	given    chan struct{}           // closed when such a wait was given up
@@ -84,14 +85,14 @@ func (f *fakeSource) Load(_ context.Context, entries []store.Entry) ([]store.Not
 		n := f.rows[e.XID-1]
 		n.Entry = e
 		if e.ItemID == f.late {
-			n.Data, n.Err = nil, store.ErrRowTimeout
+			n.Data, n.Err = nil, store.ErrLate
 		}
 		out = append(out, n)
 	}
 	return out, nil
 }
 
-func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.Cursor, after store.Place, rows, bytes int) (store.Page, error) {
+func (f *fakeSource) Replay(ctx context.Context, reader store.Reader, from, to store.Cursor, after store.Place, rows, bytes int) (store.Page, error) {
 	if f.replayed != nil {
 		select {
 		case <-f.replayed:
@@ -114,7 +115,7 @@ func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.
 	var page store.Page
 	begin := 1 + slices.IndexFunc(f.rows, func(n store.Notification) bool { return n.Place() == after })
 	for _, n := range f.rows[begin:] {
-		if n.UserKey != userKey || !to.Sees(n.Entry) || from.SameIncarnation(to) && from.Sees(n.Entry) {
+		if !slices.Contains(reader.Keys, n.UserKey) || n.Change != "" && !reader.Changes || !to.Sees(n.Entry) || from.SameIncarnation(to) && from.Sees(n.Entry) {
 			continue
 		}
 		if len(page.Notifications) == rows || bytes <= 0 {
@@ -127,6 +128,26 @@ func (f *fakeSource) Replay(ctx context.Context, userKey string, from, to store.
 		bytes -= len(n.Data)
 	}
 	return page, nil
+}
+
+// counted returns how often CountUnread was asked.
+func (f *fakeSource) counted() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.counts
+}
+
+// CountUnread counts all rows of a user.
+func (f *fakeSource) CountUnread(_ context.Context, userKey string) (n int, more bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, row := range f.rows {
+		if row.UserKey == userKey && row.Change == "" {
+			n++
+		}
+	}
+	f.counts++
+	return n, n > 1000, f.err
 }
 
 func (f *fakeSource) Unread(context.Context, string, int) (store.UnreadList, error) {

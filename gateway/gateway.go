@@ -20,10 +20,11 @@ import (
 type Source interface {
 	ParseCursor(text string) (store.Cursor, error)
 	Load(ctx context.Context, entries []store.Entry) ([]store.Notification, error)
-	Replay(ctx context.Context, userKey string, from, to store.Cursor, after store.Place, rows, bytes int) (store.Page, error)
+	Replay(ctx context.Context, reader store.Reader, from, to store.Cursor, after store.Place, rows, bytes int) (store.Page, error)
 	Unread(ctx context.Context, userKey string, limit int) (store.UnreadList, error)
 	LoadPage(ctx context.Context, entries []store.Entry, bytes int) ([]store.Notification, error)
 	Recipient(ctx context.Context, subject string) (store.Recipient, error)
+	CountUnread(ctx context.Context, userKey string) (n int, more bool, err error)
 }
 
 // Verifier says whom a token names. *auth.Verifier is one.
@@ -40,6 +41,7 @@ type Config struct {
 	MaxStreamsPerUser int            // past it the oldest is ended
 	CursorRefresh     time.Duration  // an idle stream is told a fresh cursor this often; well below the retention
 	Retention         time.Duration  // rows older than it may be gone from the log; zero: none ever are
+	CountRefresh      time.Duration  // how often a count of unread notifications is asked for again though nothing changed; zero: never
 	StreamBuffer      int            // bytes that may wait for one client
 	ReplayLimit       int            // rows in one page of a replay
 	Drain             time.Duration  // how long streams may take to be ended
@@ -128,14 +130,18 @@ func (g *Gateway) ConnState(c net.Conn, state http.ConnState) { g.handshakes.fol
 func (g *Gateway) Run(ctx context.Context) error {
 	if g.poller == nil {
 		defer g.hub.awaitFallenBehind()
+		var counting sync.WaitGroup
+		counting.Go(func() { g.hub.runCounts(ctx) })
+		defer counting.Wait()
 		return g.runPings(ctx)
 	}
-	var pinging sync.WaitGroup
+	var helping sync.WaitGroup
 	ctx, cancel := context.WithCancelCause(ctx)
-	pinging.Go(func() { g.runPings(ctx) })
+	helping.Go(func() { g.runPings(ctx) })
+	helping.Go(func() { g.hub.runCounts(ctx) })
 	err := g.poller.run(ctx)
 	cancel(err)
-	pinging.Wait()
+	helping.Wait()
 	g.hub.awaitFallenBehind()
 	return err
 }

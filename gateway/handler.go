@@ -107,7 +107,7 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s := &stream{
-		recipient: v.recipient, login: v.login, types: query.types, out: g.transport(r),
+		recipient: v.recipient, login: v.login, types: query.types, changes: query.changes, counts: query.counts, out: g.transport(r),
 		expires: endOf(v.identity), session: g.session(r.Context(), v.cookie),
 	}
 	unread := query.unread && from.IsZero() && reset == ""

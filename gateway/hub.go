@@ -35,6 +35,8 @@ type hub struct {
 	open       int           // streams in the registry; guarded by mu
 	catchingUp int           // those of them that catch up; guarded by mu
 	filtering  int           // those of them whose clients want some types only; guarded by mu
+	changing   int           // those of them whose clients want changes; guarded by mu
+	counts     unreadCounts  // guarded by mu
 	churn      uint64        // streams that were opened and closed since the start; guarded by mu
 	wheel      wheel         // guarded by mu
 	expiring   expiry        // guarded by mu
@@ -47,7 +49,7 @@ type hub struct {
 func newHub(config Config, source Source, m *metrics) *hub {
 	return &hub{
 		config: config, source: source, metrics: m, log: &rateLimitedLog{logger: config.Logger},
-		streams: newRegistry(), wheel: newWheel(config.PingInterval), empty: make(chan struct{}),
+		counts: newUnreadCounts(), streams: newRegistry(), wheel: newWheel(config.PingInterval), empty: make(chan struct{}),
 		replays: newReplayBudget(config.StreamBuffer), catchUpSlots: make(chan struct{}, maxFallenBehind),
 	}
 }

@@ -58,7 +58,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, reason := range endings() {
 		m.closed.WithLabelValues(reason)
 	}
-	for _, name := range []string{eventConnected, eventNotification, eventPing, eventReset, eventError} {
+	for _, name := range []string{eventConnected, eventNotification, eventPing, eventReset, eventError, eventUnread, string(store.ChangeUpdated), string(store.ChangeRemoved), string(store.ChangeRefresh)} {
 		m.eventsSent[name] = sent.WithLabelValues(name)
 	}
 	for _, e := range []*httpError{errStarting(), errDraining(), errFull(), errTooMany(0), errToken(auth.ErrUnavailable), errToken(auth.ErrCRMUnavailable), errCause(nil)} {

@@ -12,6 +12,8 @@ type streamQuery struct {
 	lastEventID string
 	types       map[string]bool // nil is all
 	unread      bool
+	changes     bool // what becomes of notifications
+	counts      bool // how many are unread
 }
 
 const (
@@ -21,12 +23,11 @@ const (
 
 // parseQuery reads the query and Last-Event-ID; the header wins.
 func parseQuery(r *http.Request) (streamQuery, *httpError) {
-	q := streamQuery{lastEventID: r.Header.Get("Last-Event-Id")} // as net/http spells it, which saves a copy
+	q := streamQuery{lastEventID: r.Header.Get("Last-Event-ID")}
 	if r.URL.RawQuery == "" {
 		return q, nil
 	}
-	refused := q.parse(r.URL.RawQuery)
-	return q, refused
+	return q, q.parse(r.URL.RawQuery)
 }
 
 // parse is apart from parseQuery because its stack is large: a request without a
@@ -43,7 +44,7 @@ func (q *streamQuery) parse(raw string) *httpError {
 	if q.lastEventID == "" {
 		q.lastEventID = lastEventID
 	}
-	for _, name := range []string{"types", "replay", "unavailable"} {
+	for _, name := range []string{"types", "replay", "unavailable", "changes", "count"} {
 		if len(values[name]) > 1 {
 			return errTwice(name)
 		}
@@ -54,6 +55,15 @@ func (q *streamQuery) parse(raw string) *httpError {
 		q.unread = true
 	default:
 		return errBadRequest("The parameter replay must be unread.")
+	}
+	for name, asked := range map[string]*bool{"changes": &q.changes, "count": &q.counts} {
+		switch values.Get(name) {
+		case "", "false":
+		case "true":
+			*asked = true
+		default:
+			return errBadRequest("The parameter " + name + " must be true or false.")
+		}
 	}
 	if as := values.Get("unavailable"); as != "" && as != "retry" {
 		return errBadRequest("The parameter unavailable must be retry.")
@@ -71,7 +81,7 @@ func (q *streamQuery) parse(raw string) *httpError {
 func positionOf(values url.Values) (lastEventID string, refused *httpError) {
 	seen := 0
 	for name, all := range values {
-		switch strings.Map(withoutSpelling, name) {
+		switch strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(name)) {
 		case "lasteventid":
 			seen += len(all)
 			lastEventID = all[0]
@@ -83,17 +93,6 @@ func positionOf(values url.Values) (lastEventID string, refused *httpError) {
 		return "", errTwice("last_event_id")
 	}
 	return lastEventID, nil
-}
-
-// withoutSpelling makes letters small and drops what only separates words.
-func withoutSpelling(r rune) rune {
-	switch {
-	case r == '-' || r == '_':
-		return -1
-	case 'A' <= r && r <= 'Z':
-		return r + 'a' - 'A'
-	}
-	return r
 }
 
 func (q *streamQuery) parseTypes(types string) *httpError {

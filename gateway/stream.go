@@ -9,6 +9,8 @@ type stream struct {
 	recipient store.Recipient
 	groups    []string        // further keys that it stands under, without doubles and without its recipient's; nil mostly
 	types     map[string]bool // notification types that its client wants; nil is all
+	changes   bool            // its client wants to know what becomes of notifications
+	counts    bool            // its client wants to know how many are unread
 	login     *login          // what the CRM is asked with again; nil when it came with a token
 	out       transport
 
@@ -23,6 +25,7 @@ type stream struct {
 	lastDelivery int32         // index of the last row that it gets of a batch, while one is delivered
 	state        streamState
 	missedBatch  bool // while it catches up: a batch came for one of its keys
+	counted      bool // its client has been told how many notifications are unread
 }
 
 // streamState is what a stream does with the batches that come. Only
@@ -40,7 +43,8 @@ type stream struct {
 // Invariants. A stream stands in the registry, in the ping wheel and among those
 // that expire exactly while it is live or catching up. hub.catchingUp counts the
 // streams that catch up, hub.open those that are live or catching up, and
-// hub.filtering those of the latter whose clients want some types only. A closed
+// hub.filtering and hub.changing those of the latter whose clients want some types
+// only, or changes. A closed
 // stream stays closed.
 type streamState uint8
 
@@ -68,20 +72,27 @@ func (h *hub) setStateLocked(s *stream, to streamState) {
 	if to == streamCatchingUp {
 		h.catchingUp++
 	}
-	filters := 0
+	filters, changes := 0, 0
 	if s.types != nil {
 		filters = 1
+	}
+	if s.changes {
+		changes = 1
 	}
 	switch {
 	case from == streamNew:
 		h.open++
 		h.filtering += filters
+		h.changing += changes
+		h.counts.addLocked(s)
 		h.churn++
 		h.metrics.streams.Inc()
 		h.metrics.opened.Inc()
 	case to == streamClosed:
 		h.open--
 		h.filtering -= filters
+		h.changing -= changes
+		h.counts.removeLocked(s)
 		h.churn++
 		h.metrics.streams.Dec()
 		if h.draining && h.open == 0 {
@@ -106,10 +117,28 @@ func typeOf(n store.Notification) rowType {
 	return rowType{name, known}
 }
 
-// wants reports whether the client asked for rows of a type. A row whose type is
-// not known always matches: it could not be loaded, and the client gets a reset
-// for it, or its type cannot be read.
-func (s *stream) wants(t rowType) bool { return s.types == nil || !t.known || s.types[t.name] }
+// wants reports whether the client asked for a row: for changes, if it is one, and
+// for its type. A row that was removed has no type, and always matches; so does
+// one whose type is not known, because it could not be loaded and the client gets
+// a reset for it, or because its type cannot be read.
+func (s *stream) wants(change store.Change, t rowType) bool {
+	switch change {
+	case "":
+	case store.ChangeUpdated:
+		if !s.changes {
+			return false
+		}
+	default:
+		return s.changes
+	}
+	return s.types == nil || !t.known || s.types[t.name]
+}
+
+// reader says what a replay brings to the stream.
+func (s *stream) reader() store.Reader {
+	keys := append(append(make([]string, 0, 2+len(s.groups)), s.recipient.UserKey), s.groups...)
+	return store.Reader{Keys: append(keys, everybodyKey), Changes: s.changes}
+}
 
 // ending is how a stream ends: what the client is told and what the metric says.
 type ending struct {

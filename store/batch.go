@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Entry is one captured row of notification_gateway.log: that a notification
-// was inserted, for whom, and in which transaction. It holds no payload; Load
-// brings that, and only for those who are connected.
+// Entry is one captured row of notification_gateway.log, or of change: that a
+// notification was inserted, or changed, for whom, and in which transaction. It
+// holds no payload; Load brings that, and only for those who are connected.
 type Entry struct {
 	XID        uint64    // top-level transaction ID (xid8) of the insert
 	Position   int64     // order inside a transaction only; says nothing of commit order
@@ -16,6 +16,7 @@ type Entry struct {
 	UserKey    string    // recipient, as text; empty when the CRM's column was null
 	ItemID     string    // the notification's ID, as text
 	Disconnect string    // when not empty, no notification but an order to end the user's streams: the reason
+	Change     Change    // when not empty, no notification but what became of one
 }
 
 // inLog compares entries by their order in the log, which is that of batches

@@ -22,7 +22,7 @@ func (s *Store) HurryLists(d time.Duration) { s.unread.limit = d }
 func (s *Store) HurryLoads(d time.Duration) { s.batches.deadline, s.replays.deadline = d, d }
 
 // CallQuick has rows come with their polls though they took up to d.
-func (s *Store) CallQuick(d time.Duration) { s.prefetch.maxPerRow = d }
+func (s *Store) CallQuick(d time.Duration) { s.prefetch.quick = d }
 
 // How much of full rows may be in memory at once.
 const (
@@ -45,6 +45,7 @@ func Statements() map[string]string {
 	return map[string]string{
 		"poll": pollSQL, "poll_in_a_new_life": pollSQL + pollGuardSQL, "poll_with_rows": fullPollSQL(server),
 		"replay": replaySQL, "replay_in_a_new_life": replayAgainSQL,
+		"replay_with_changes": replayChangesSQL, "replay_with_changes_in_a_new_life": replayChangesAgainSQL,
 		"rows": server.typed(rowsSQL), "rows_of_users": server.typed(usersRowsSQL),
 		"unread": server.typed(unreadSQL), "unread_of_some": server.typed(someUnreadSQL), "ids_of_a_user": server.typed(allIDsSQL),
 		"recipient": identitySQL(), "recipients": identitiesSQL,

@@ -29,6 +29,7 @@ const (
 	wakePoll      = "poll"      // awake, and the pace is over
 	wakeSettle    = "settle"    // just fallen asleep
 	wakeRetry     = "retry"     // the last batch was refused
+	wakeDue       = "due"       // notifications became due, and were moved into the log
 )
 
 // Feed follows the log: one goroutine and one connection that listens and
@@ -50,6 +51,7 @@ type Feed struct {
 	past     positions                    // earlier ones; owned by Run's goroutine
 	polled   time.Time                    // when the last poll began that was handed over; owned by Run's goroutine
 	again    again                        // what comes again while the position is of another life; owned by Run's goroutine
+	due      dueTimer                     // owned by Run's goroutine
 	reset    string                       // why every client must be told to reload, until they are told; owned by Run's goroutine
 
 	mu       sync.Mutex
@@ -104,7 +106,7 @@ type Taker interface {
 	// Deliver takes a batch. It is called from one goroutine, one batch at a
 	// time, also with empty ones so that the position moves. When it fails, the
 	// same rows come again after a pause, or in smaller batches at once when the
-	// error is ErrBatchTooLarge.
+	// error is ErrLarge.
 	Deliver(ctx context.Context, batch Batch) error
 	// Streams returns how many streams may have rows loaded. While there is
 	// none, the feed reads the log alone.
@@ -195,8 +197,8 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 	var refused backoff
 	for wake := wakeReconnect; ; {
 		f.store.config.Metrics.wakes.WithLabelValues(wake).Inc()
+		f.doorbell.pollBegins()
 		began := time.Now()
-		f.doorbell.pollBegins(began)
 		batch, err := f.poll(ctx, conn, taker.Streams() > 0 && wake != wakeMore)
 		if err != nil {
 			return polled, fmt.Errorf("poll: %w", err)
@@ -211,7 +213,7 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 			if ctx.Err() != nil {
 				return polled, context.Cause(ctx)
 			}
-			if n := len(batch.Entries); n > 1 && errors.Is(err, ErrBatchTooLarge) {
+			if n := len(batch.Entries); n > 1 && errors.Is(err, ErrLarge) {
 				f.limit, wake = n/2, wakeMore
 				continue
 			}
@@ -222,7 +224,7 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 			continue
 		}
 		f.store.recent.delivered()
-		f.store.prefetch.batchDelivered(len(batch.Entries))
+		f.store.prefetch.settle(len(batch.Entries))
 		f.position, f.limit = batch.Cursor, min(2*f.limit, pollLimit)
 		f.past.add(f.position)
 		f.polled, f.reset = began, ""
@@ -267,7 +269,7 @@ func (f *Feed) greet(ctx context.Context, conn *pgx.Conn) error {
 	// A promoted standby may lack what its primary had committed, and hands
 	// those transaction IDs out again.
 	f.position.snapshot = f.position.snapshot.Clip(highest)
-	f.highest, f.table, f.view, f.polling, f.polled = highest, 0, "", nil, time.Time{}
+	f.highest, f.table, f.view, f.polling, f.polled, f.due = highest, 0, "", nil, time.Time{}, dueTimer{}
 	f.store.prefetch.reset()
 	ask := func(ctx context.Context, statement string, args ...any) pgx.Row {
 		return pg.QueryRow(ctx, conn, f.tuned, statement, args...)

@@ -477,7 +477,7 @@ func TestRowThatATimeLimitEnds(t *testing.T) {
 			CASE title WHEN 'late' THEN late() ELSE json_build_object('title', title) END AS data, created_at, is_read FROM notifications`)
 		c.sql("%s", insert(5, "a")+insert(5, "late")+insert(5, "b"))
 		rows, err := c.store.Load(t.Context(), c.collect(3))
-		if err != nil || title(rows[0]) != "a" || !errors.Is(rows[1].Err, store.ErrRowTimeout) || title(rows[2]) != "b" {
+		if err != nil || title(rows[0]) != "a" || !errors.Is(rows[1].Err, store.ErrLate) || title(rows[2]) != "b" {
 			t.Errorf("%s: got %v, %v", says, rows, err)
 		}
 	}
@@ -548,7 +548,7 @@ func TestTimesOutsideOfRFC3339AreNull(t *testing.T) {
 		l.sql(`INSERT INTO notifications (user_id, notification_type, title, message, reminder_id, created_at, updated_at, read_at)
 			VALUES (5, 'task_reminder', '%[1]d', '', %[1]d, '%[2]s', '%[2]s', '%[2]s')`, i, at)
 		to = l.delivered(fmt.Sprint(i)).at
-		page, err := l.store.Replay(t.Context(), "5", from, to, store.Place{}, 10, 4<<20)
+		page, err := l.store.Replay(t.Context(), store.Reader{Keys: []string{"5"}}, from, to, store.Place{}, 10, 4<<20)
 		if err != nil || len(page.Notifications) != 1 {
 			t.Fatalf("%s: %d rows are replayed, %v", at, len(page.Notifications), err)
 		}

@@ -14,6 +14,7 @@ type Metrics struct {
 	reconnects  prometheus.Counter
 	replays     *prometheus.CounterVec // source: memory, log
 	pruned      prometheus.Counter
+	released    prometheus.Counter
 	oldest      prometheus.Gauge
 	oldestRow   prometheus.Gauge
 }
@@ -54,6 +55,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: ns, Name: "replay_pages_total", Help: "Pages of replays by where their log rows came from.",
 		}, []string{"source"}),
+		released: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: ns, Name: "due_rows_released_total", Help: "Notifications that this replica moved into the log because they became due.",
+		}),
 		pruned: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: ns, Name: "log_rows_pruned_total", Help: "Log rows that were removed because they are older than the retention.",
 		}),
@@ -64,8 +68,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Namespace: ns, Name: "oldest_transaction_seconds", Help: "How long the oldest running transaction of the cluster has been seen to run; past the retention the log cannot be pruned.",
 		}),
 	}
-	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.pollOnly, m.reconnects, m.replays, m.pruned, m.oldest, m.oldestRow)
-	for _, source := range []string{wakeReconnect, wakeNotify, wakeTimeout, wakeMore, wakePoll, wakeSettle, wakeRetry} {
+	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.pollOnly, m.reconnects, m.replays, m.pruned, m.released, m.oldest, m.oldestRow)
+	for _, source := range []string{wakeReconnect, wakeNotify, wakeTimeout, wakeMore, wakePoll, wakeSettle, wakeRetry, wakeDue} {
 		m.wakes.WithLabelValues(source)
 	}
 	for _, source := range []string{replayMemory, replayLog} {

@@ -114,12 +114,12 @@ func (c Cursor) claim() (xid uint64, by time.Time) {
 const prunedCall = "notification_gateway.pruned_below()"
 
 // spell writes a statement for the objects that the server has: those of before
-// the table life do not know how far the log was pruned.
+// the table life do not know how far the log was pruned, nor changes.
 func (s *server) spell(statement string) string {
 	if s.lives != nil {
 		return statement
 	}
-	return strings.ReplaceAll(statement, prunedCall, "NULL::xid8")
+	return strings.NewReplacer(prunedCall, "NULL::xid8", pollChanges, "", pollGuardChanges, "", nextDueCall, "''").Replace(statement)
 }
 
 // covers reports whether c sees every transaction below a limit that is at or

@@ -23,7 +23,7 @@ func TestPlansOfALargeLog(t *testing.T) {
 	// Everybody's rows of the last hundred transactions and of two older ones.
 	poll := fmt.Sprintf("'%d', '{%d,%d}', '0', 0, 10001, true", last-100, last-5000, last-9000)
 	// One user's rows since the middle of the log and of two older transactions.
-	replay := fmt.Sprintf("'5', '%d', '{%d,%d}', '0', 0, 1001, '%d', 100000", last-33_000, last-40_000, last-50_000, last-33_000)
+	replay := fmt.Sprintf("'{5}', '%d', '{%d,%d}', '0', 0, 1001, '%d', 100000", last-33_000, last-40_000, last-50_000, last-33_000)
 	for _, when := range []string{"without statistics", "with them"} {
 		for name, q := range map[string]struct{ sql, args, index string }{
 			"poll": {store.PollSQL, poll, "log_pkey"}, "poll with its rows": {store.FullPollSQL(), poll, "log_pkey"}, "poll in a new life": {store.PollGuardSQL, poll + fmt.Sprintf(", '-infinity', '%d'", last-300), "log_pkey"},

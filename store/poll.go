@@ -27,17 +27,30 @@ import (
 const (
 	pollSQL  = pollHead + "\nUNION ALL " + pollRows
 	pollHead = `SELECT pg_current_snapshot()::text, clock_timestamp(), coalesce(CASE WHEN $6::text::boolean THEN notification_gateway.pruned_below() END, '0'), 'notification_gateway.log'::regclass::oid::bigint,
-  coalesce(to_regclass('notification_gateway.feed')::oid::text, ''), '', ''`
-	pollRows = `(` + pollColumns + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
-UNION ALL (` + pollColumns + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)`
-	pollColumns = `SELECT '', inserted_at, xid, position, ` + pollTexts + `
+  coalesce(to_regclass('notification_gateway.feed')::oid::text, ''), ` + nextDueCall + `, '', ''`
+	pollRows = `(` + pollColumns + pollLog + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
+UNION ALL (` + pollColumns + pollLog + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)` + pollChanges
+	// pollChanges is pollRows for the table change. Its positions are of the
+	// log's sequence, so that both have one order.
+	pollChanges = `
+UNION ALL (` + pollColumns + pollChange + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
+UNION ALL (` + pollColumns + pollChange + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)`
+	pollColumns = `SELECT '', inserted_at, xid, position, ` + pollTexts
+	pollLog     = `, ''
   FROM notification_gateway.log WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
+	pollChange = `, kind
+  FROM (SELECT *, NULL::text AS disconnect FROM notification_gateway.change) change WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
 	pollTexts = "user_key, item_id, coalesce(disconnect, '')"
+	// nextDueCall is when the next notification is due, in milliseconds since 1970.
+	nextDueCall = `coalesce((SELECT (extract(epoch FROM d.at) * 1000)::bigint::text FROM notification_gateway.due d WHERE isfinite(d.at) ORDER BY d.at LIMIT 1), '')`
 	// pollGuardSQL follows where the position is of another life of the server, so
 	// that transaction IDs alone prove nothing: rows that were inserted after $7
 	// come again, of transactions from $8 on.
-	pollGuardSQL = `
-UNION ALL (` + pollColumns + `xid >= $8::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $7::text::timestamptz ORDER BY xid, position LIMIT $5)`
+	pollGuardSQL     = pollGuardLog + pollGuardChanges
+	pollGuardChanges = `
+UNION ALL (` + pollColumns + pollChange + `xid >= $8::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $7::text::timestamptz ORDER BY xid, position LIMIT $5)`
+	pollGuardLog = `
+UNION ALL (` + pollColumns + pollLog + `xid >= $8::text::xid8 AND xid < $1::text::xid8 AND xid <> ALL ($2::text[]::xid8[]) AND inserted_at > $7::text::timestamptz ORDER BY xid, position LIMIT $5)`
 )
 
 // errMadeAnew ends a connection, so that the next one asks which installation
@@ -82,6 +95,7 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 		f.store.prefetch.broken = f.store.prefetch.statement != nil
 	}
 	f.view = cmp.Or(found.view, f.view)
+	f.due.learn(found.nextDue, found.at)
 	f.store.server.polled(found.at) // not the position's: a partial one is as old as the one before
 	if !f.position.IsZero() && !f.position.covers(Place{}, found.prunedBelow) {
 		f.reset = ResetExpired // it was away for longer than the log is kept
@@ -123,7 +137,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		check = []byte("t")
 	}
 	args := [][]byte{decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position)}
-	if full && f.tuned && !guarded && f.store.prefetch.enabled() {
+	if full && f.tuned && !guarded && f.store.prefetch.due() {
 		limit := min(f.limit, prefetchRows)
 		out, err = f.askFull(ctx, conn, append(args, decimal(limit+1), check))
 		if out.limit = limit; err == nil {
@@ -188,9 +202,9 @@ func (f *Feed) askFull(ctx context.Context, conn *pgconn.PgConn, args [][]byte) 
 		return found, err
 	}
 	began := time.Now()
-	found, err = f.exchange(ctx, conn, f.store.prefetch.reuseBuffers(), func(p *pgconn.Pipeline) { p.SendQueryStatement(statement, args, nil, binaryFormat) })
+	found, err = f.exchange(ctx, conn, f.store.prefetch.room(), func(p *pgconn.Pipeline) { p.SendQueryStatement(statement, args, nil, binaryFormat) })
 	if err == nil {
-		f.store.prefetch.pollTook(time.Since(began), len(found.rows))
+		f.store.prefetch.took(time.Since(began), len(found.rows))
 		f.store.prefetch.keep(found)
 	}
 	return found, err
@@ -244,6 +258,7 @@ type found struct {
 	table       int64     // the log's OID
 	prunedBelow uint64    // rows of transactions below it were removed; 0 where that was not asked
 	view        string    // the view feed's, empty while there is none
+	nextDue     time.Time // when the next notification is due, by the server's clock; zero: none waits
 	first       bool      // the first row alone; there may be others
 	limit       int       // rows that were asked for, but for one that shows whether there are more
 	entries     []Entry   // in order of the log
@@ -257,7 +272,7 @@ func readFound(result *pgconn.ResultReader, room found) (out found, err error) {
 	out.rows, out.memory = room.rows, room.memory
 	for result.NextRow() {
 		raw := result.Values() // good until NextRow
-		if (len(raw) != 7 && len(raw) != 9) || len(raw[1]) != 8 || len(raw[2]) != 8 || len(raw[3]) != 8 {
+		if (len(raw) != 8 && len(raw) != 10) || len(raw[1]) != 8 || len(raw[2]) != 8 || len(raw[3]) != 8 {
 			return out, errors.New("a row of another form")
 		}
 		at := time.UnixMicro(epoch + int64(binary.BigEndian.Uint64(raw[1]))).UTC()
@@ -267,15 +282,18 @@ func readFound(result *pgconn.ResultReader, room found) (out found, err error) {
 				return out, err
 			}
 			out.at, out.table, out.view, out.prunedBelow = at, number, string(raw[4]), binary.BigEndian.Uint64(raw[2])
+			if out.nextDue, err = parseDue(string(raw[5])); err != nil {
+				return out, err
+			}
 			continue
 		}
 		keys := string(raw[4]) + string(raw[5]) // in memory together, because they are many
 		out.entries = append(out.entries, Entry{
 			XID: binary.BigEndian.Uint64(raw[2]), Position: number, InsertedAt: at,
-			UserKey: keys[:len(raw[4])], ItemID: keys[len(raw[4]):], Disconnect: string(raw[6]),
+			UserKey: keys[:len(raw[4])], ItemID: keys[len(raw[4]):], Disconnect: string(raw[6]), Change: changeOf(raw[7]),
 		})
-		if len(raw) == 9 {
-			out.rows = append(out.rows, out.full(raw[7], raw[8]))
+		if len(raw) == 10 {
+			out.rows = append(out.rows, out.full(raw[8], raw[9]))
 		}
 	}
 	_, err = result.Close()

@@ -65,35 +65,35 @@ func setupLoader(t *testing.T) *loader {
 
 // brings inserts a row and returns how it was delivered.
 func (l *loader) brings(title string) delivered {
-	l.t.Helper()
+	l.Helper()
 	l.sql("%s", insert(5, title))
 	return l.delivered(title)
 }
 
 func (l *loader) delivered(title string) delivered {
-	l.t.Helper()
+	l.Helper()
 	for {
 		select {
 		case got := <-l.batches:
 			if l.loads() && !reflect.DeepEqual(got.titles, []string{title}) {
-				l.t.Fatalf("got %v, want %q", got.titles, title)
+				l.Fatalf("got %v, want %q", got.titles, title)
 			}
 			return got
 		case <-time.After(30 * time.Second):
-			l.t.Fatalf("%q does not come", title)
+			l.Fatalf("%q does not come", title)
 		}
 	}
 }
 
 // warm inserts rows until they come in full with their poll.
 func (l *loader) warm() {
-	l.t.Helper()
+	l.Helper()
 	for i := range 20 {
 		if l.brings(fmt.Sprint("warm ", i)).prefetched > 0 {
 			return
 		}
 	}
-	l.t.Fatal("no row ever came with its poll")
+	l.Fatal("no row ever came with its poll")
 }
 
 // Every notification cost two round trips, of which the second loaded what

@@ -144,7 +144,7 @@ func (r *recent) has(e Entry) bool {
 	defer r.mu.Unlock()
 	r.retract()
 	for o := range r.of(e.UserKey) {
-		if o.ItemID == e.ItemID && o.InsertedAt.Equal(e.InsertedAt) && o.Disconnect == e.Disconnect {
+		if o.ItemID == e.ItemID && o.InsertedAt.Equal(e.InsertedAt) && o.Disconnect == e.Disconnect && o.Change == e.Change {
 			return true
 		}
 	}
@@ -156,20 +156,22 @@ func (r *recent) forget(start Cursor) {
 	r.start, r.batches, r.rows, r.first, r.next, r.users = start, nil, nil, 0, 0, map[string]int{}
 }
 
-// replay returns what replaySQL would: the user's rows that the position from
+// replay returns what replaySQL would: the reader's rows that the position from
 // does not see, after a place, in order of transaction ID and position, at most
 // limit. It reports false when Postgres must be asked.
-func (r *recent) replay(userKey string, from Cursor, after Place, limit int) ([]Entry, bool) {
+func (r *recent) replay(reader Reader, from Cursor, after Place, limit int) ([]Entry, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.start.IsZero() || !r.start.sameLife(from) || !from.snapshot.includes(r.start.snapshot) {
 		return nil, false
 	}
 	var out []Entry
-	for e := range r.of(userKey) {
-		if e.Disconnect == "" && !from.sees(e) &&
-			(e.XID > after.xid || e.XID == after.xid && e.Position > after.position) {
-			out = append(out, e)
+	for _, key := range reader.Keys {
+		for e := range r.of(key) {
+			if e.Disconnect == "" && (e.Change == "" || reader.Changes) && !from.sees(e) &&
+				(e.XID > after.xid || e.XID == after.xid && e.Position > after.position) {
+				out = append(out, e)
+			}
 		}
 	}
 	slices.SortFunc(out, inLog)

@@ -84,7 +84,7 @@ func TestRecentAnswersAsTheLog(t *testing.T) {
 		}
 		for _, from := range cursors {
 			for _, user := range []string{"a", "b", "c"} {
-				got, ok := r.replay(user, from, Place{}, 1000)
+				got, ok := r.replay(Reader{Keys: []string{user}}, from, Place{}, 1000)
 				if !ok {
 					continue
 				}
@@ -106,14 +106,14 @@ func TestRecentAnswersAsTheLog(t *testing.T) {
 					t.Fatalf("seed %d: got %v, want %v", seed, seen, want)
 				}
 				for i := range got { // page by page
-					page, ok := r.replay(user, from, got[i].place(), 2)
+					page, ok := r.replay(Reader{Keys: []string{user}}, from, got[i].place(), 2)
 					if rest := got[i+1:]; !ok || !reflect.DeepEqual(append([]Entry{}, page...), append([]Entry{}, rest[:min(2, len(rest))]...)) {
 						t.Fatalf("seed %d: after %d the page is %v of %v", seed, i, page, got)
 					}
 					inside := from // of got[i]'s transaction
 					inside.place = got[i].place()
 					rest := slices.DeleteFunc(slices.Clone(got), func(e Entry) bool { return e.XID == got[i].XID && e.Position <= got[i].Position })
-					if resumed, ok := r.replay(user, inside, Place{}, 1000); !ok || !slices.Equal(resumed, rest) {
+					if resumed, ok := r.replay(Reader{Keys: []string{user}}, inside, Place{}, 1000); !ok || !slices.Equal(resumed, rest) {
 						t.Fatalf("seed %d: inside after %d came %v of %v", seed, i, resumed, got)
 					}
 				}

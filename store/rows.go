@@ -63,7 +63,7 @@ func want(entries []Entry, keyType string) *wanted {
 	w := &wanted{places: make(map[pair][]int, len(entries)), seenIDs: make(map[string]bool, len(entries)), seenUserKey: map[string]bool{}}
 	one := make([]int, len(entries)) // most pairs have one place
 	for i, e := range entries {
-		if e.ItemID == "" {
+		if e.ItemID == "" || e.Change == ChangeRemoved || e.Change == ChangeRefresh {
 			continue
 		}
 		p := pair{e.ItemID, e.UserKey}
@@ -92,16 +92,17 @@ func want(entries []Entry, keyType string) *wanted {
 // loadRows brings the rows of entries by one statement: all of them, or the first
 // where the bytes are more than may be in memory; perhaps none, because rows come
 // in any order. Without entries it only tries whether the view can be read.
-func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, how loadOptions) ([]Notification, error) {
+func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, how loading) ([]Notification, error) {
 	out := make([]Notification, len(entries))
 	for i, e := range entries {
 		out[i].Entry = e
-		if e.ItemID == "" {
+		if e.ItemID == "" && e.Change != ChangeRefresh {
 			out[i].Err = errNoItemID
 		}
 	}
 	w := want(entries, server.keyType)
 	if len(entries) > 0 && len(w.places) == 0 {
+		server.describe(out)
 		return out, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, how.deadline)
@@ -141,5 +142,6 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, h
 			out[i].Data, out[i].Err = data, err
 		}
 	}
+	server.describe(out[:fit])
 	return out[:fit:fit], rows.Err()
 }

@@ -24,10 +24,10 @@ const (
 	unreadApart    = 20_000           // rows of a user that are judged apart, where the view fails for one of them
 )
 
-// ErrUnreadUnreadable is returned by Unread where the list cannot be had: it takes too
+// ErrUnlisted is returned by Unread where the list cannot be had: it takes too
 // long, or the view fails for rows that cannot be told apart. It will not get
 // better by itself: the user must be told that something was missed.
-var ErrUnreadUnreadable = errors.New("the unread notifications cannot be listed")
+var ErrUnlisted = errors.New("the unread notifications cannot be listed")
 
 // UnreadList is what Unread found.
 type UnreadList struct {
@@ -51,7 +51,7 @@ type unreadLists struct {
 // Unread lists a user's unread notifications for LoadPage to bring: the newest
 // limit of them, oldest first. They are no part of the commit order; the caller
 // registers at a position first and so can only repeat, not miss. Its error is
-// ErrNotReady, wraps ErrUnreadUnreadable, or means that Postgres could not be asked.
+// ErrNotReady, wraps ErrUnlisted, or means that Postgres could not be asked.
 func (s *Store) Unread(ctx context.Context, userKey string, limit int) (UnreadList, error) {
 	server := s.server.Load()
 	if server == nil {
@@ -63,13 +63,13 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) (UnreadLi
 	}
 	defer done()
 	if s.unread.isLate(userKey, time.Now()) {
-		return UnreadList{}, fmt.Errorf("%w: it took too long a moment ago", ErrUnreadUnreadable)
+		return UnreadList{}, fmt.Errorf("%w: it took too long a moment ago", ErrUnlisted)
 	}
 	list, err := s.listUnread(ctx, server, userKey, limit)
 	for try := 1; err != nil && ctx.Err() == nil && isLate(err); try++ {
 		if try == unreadTries {
 			s.unread.setLate(userKey, time.Now())
-			return UnreadList{}, fmt.Errorf("%w within %v: %w", ErrUnreadUnreadable, s.unread.limit, err)
+			return UnreadList{}, fmt.Errorf("%w within %v: %w", ErrUnlisted, s.unread.limit, err)
 		}
 		list, err = s.listUnread(ctx, server, userKey, limit)
 	}
@@ -128,6 +128,31 @@ func (s *Store) listUnread(ctx context.Context, server *server, userKey string, 
 	return list, nil
 }
 
+// countLimit bounds a count: past it a page shows that there are more.
+const countLimit = 1000
+
+// countSQL counts a user's unread rows, of which it reads $2 at the most. $1 user.
+const countSQL = `SELECT count(*) FROM (SELECT FROM notification_gateway.feed WHERE user_key = $1::text::KEY_TYPE AND NOT is_read LIMIT $2) u`
+
+// CountUnread counts a user's unread notifications, up to 1,000, and reports whether
+// there are more. Its error is ErrNotReady, or means that Postgres could not be
+// asked or that the view fails for one of the rows.
+func (s *Store) CountUnread(ctx context.Context, userKey string) (n int, more bool, err error) {
+	server := s.server.Load()
+	if server == nil {
+		return 0, false, ErrNotReady
+	}
+	if key, ok := canonical(userKey, server.keyType); !ok || key != userKey {
+		return 0, false, nil // the view has no such user
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.replays.deadline)
+	defer cancel()
+	if err := s.queryRow(ctx, server.typed(countSQL), userKey, countLimit+1).Scan(&n); err != nil {
+		return 0, false, fmt.Errorf("count unread notifications: %w", err)
+	}
+	return min(n, countLimit), n > countLimit, nil
+}
+
 // cut keeps the first limit entries, and turns them round.
 func (l *UnreadList) cut(limit int) {
 	if len(l.Entries) > limit {
@@ -172,12 +197,12 @@ func (s *Store) listApart(ctx context.Context, server *server, userKey string, l
 	defer cancel()
 	ids, err := s.unread.column(ctx, s, server.typed(allIDsSQL), userKey, unreadApart+1)
 	if err != nil || len(ids) > unreadApart {
-		return list, fmt.Errorf("%w: %w", ErrUnreadUnreadable, cause)
+		return list, fmt.Errorf("%w: %w", ErrUnlisted, cause)
 	}
 	var timed []timedID
 	for page := range slices.Chunk(ids, loadPage) {
 		if timed, err = s.unreadOf(ctx, server, userKey, page, timed, &list.Unreadable); err != nil {
-			return UnreadList{}, fmt.Errorf("%w: %w", ErrUnreadUnreadable, cause)
+			return UnreadList{}, fmt.Errorf("%w: %w", ErrUnlisted, cause)
 		}
 	}
 	slices.SortStableFunc(timed, func(a, b timedID) int { return cmp.Compare(b.seconds, a.seconds) })

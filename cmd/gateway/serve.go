@@ -121,7 +121,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 	directory := store.NewRecipientCache(st)
 	gw := gateway.New(gateway.Config{
 		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, CursorRefresh: min(time.Hour, c.Retention/4), Retention: c.Retention, MaxStreams: c.MaxStreams,
-		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit,
+		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit, CountRefresh: c.RecipientCheck,
 		Drain: c.Drain - notice(c.Drain), AllowedOrigins: c.AllowedOrigins, CookieName: c.Cookie, CookieInsecure: c.CookieInsecure,
 		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger, Login: newLogin(crm, st, registry), Sessions: st,
 		Files: web.Files(),

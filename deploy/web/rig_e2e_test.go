@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,8 +61,7 @@ type rig struct {
 	gateway *gateway
 	browser context.Context
 
-	mu      sync.Mutex
-	written []int // IDs of Alice's rows; guarded by mu
+	written []int // IDs of Alice's rows
 }
 
 func setup(t *testing.T, env ...string) *rig {
@@ -204,7 +202,7 @@ func (r *rig) open(options string) *tab {
 	r.Helper()
 	tab := r.visit(fmt.Sprintf("%s/tab?as=%d&o=%s", r.front.server.URL, alice, url.QueryEscape(options)))
 	tab.until(`states.at(-1) === "live"`)
-	tab.since = len(r.rows())
+	tab.since = len(r.written)
 	return tab
 }
 
@@ -306,18 +304,9 @@ func (r *rig) insert(user int) int {
 		r.Fatal(err)
 	}
 	if user == alice {
-		r.mu.Lock()
-		defer r.mu.Unlock()
 		r.written = append(r.written, id)
 	}
 	return id
-}
-
-// rows are the IDs of Alice's rows so far.
-func (r *rig) rows() []int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.written)
 }
 
 // during writes rows for Alice, and one for Bob, while something happens and a
@@ -348,16 +337,15 @@ func (r *rig) during(happens func()) {
 func (r *rig) tally(tabs ...*tab) {
 	r.Helper()
 	began := time.Now()
-	rows := r.rows()
 	var delivered, doubled, lost int
 	for _, t := range tabs {
-		last := rows[len(rows)-1]
+		last := r.written[len(r.written)-1]
 		t.until(fmt.Sprintf("%d in got", last))
 		got := eval[map[string]int](t, "got")
 		if eval[bool](t, "!!window.wrong") {
 			t.Errorf("%s got a row of another user", t.name)
 		}
-		for _, id := range rows[t.since:] {
+		for _, id := range r.written[t.since:] {
 			n := got[fmt.Sprint(id)]
 			if n == 0 {
 				lost++

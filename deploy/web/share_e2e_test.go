@@ -47,7 +47,7 @@ func TestE2EShareLeaderReloads(t *testing.T) {
 		r.leader(others)
 		leader.until(`"feed" in window && states.at(-1) === "live"`)
 	})
-	leader.since = len(r.rows())
+	leader.since = len(r.written)
 	r.during(func() {})
 	r.tally(all...)
 }
