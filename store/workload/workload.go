@@ -81,7 +81,9 @@ func New(ctx context.Context, config Config) (*Workload, error) {
 		return nil, err
 	}
 	defer w.close(conn)
-	if err := conn.QueryRow(ctx, "SELECT $1::text::regclass::text", config.Table).Scan(&w.table); err != nil {
+	// Qualified, because some statements run under another search_path.
+	if err := conn.QueryRow(ctx, `SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c
+		JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::text::regclass`, config.Table).Scan(&w.table); err != nil {
 		return nil, fmt.Errorf("find the table %s: %w", config.Table, err)
 	}
 	tx, err := conn.Begin(ctx)
