@@ -12,10 +12,10 @@
 // the last row of it. The order of rows proves something inside a transaction
 // only; between two the snapshot does.
 //
-// At least once. A batch that was not taken comes again. So do, in a new life
-// of the server, the rows of the last minute before the position, and a
-// transaction that it was inside of from its start, because transaction IDs
-// prove nothing across a crash or a promotion.
+// At least once. A batch that was not taken comes again. So may rows of the last
+// minutes after a promotion, because the new server hands transaction IDs out again.
+// Where rows cannot be brought, or rows that clients have were undone, a Batch or a
+// ResetError says so. DESIGN.md says how that is known.
 //
 // Back-pressure. Feed polls again when the last batch has been taken, so a slow
 // taker makes batches larger, up to a bound, and never queues them here: the
