@@ -266,34 +266,68 @@ type found struct {
 	memory      []byte    // where the rows' data is
 }
 
-// readFound reads the rows of pollSQL or fullPollSQL, of which the first has the
-// snapshot.
+// pollRow is a row of a poll, in the binary format. The first row has the
+// snapshot; its position is the log's OID, its userKey the view's, its itemID when
+// the next notification is due, and its xid how far the log has been pruned. Its fields are good until the next row.
+type pollRow struct {
+	snapshot, at, xid, position, userKey, itemID, disconnect, change []byte
+
+	data, checked []byte // of the view; absent where only the log was read
+	full          bool   // they are not absent
+}
+
+// readPollRow names the columns of a row.
+func readPollRow(columns [][]byte) (row pollRow, err error) {
+	switch len(columns) {
+	case 10:
+		row.data, row.checked, row.full = columns[8], columns[9], true
+	case 8:
+	default:
+		return row, fmt.Errorf("a row of %d columns", len(columns))
+	}
+	row.snapshot, row.at, row.xid, row.position = columns[0], columns[1], columns[2], columns[3]
+	row.userKey, row.itemID, row.disconnect = columns[4], columns[5], columns[6]
+	row.change = columns[7]
+	if len(row.at) != 8 || len(row.xid) != 8 || len(row.position) != 8 {
+		return row, errors.New("a row of another form")
+	}
+	return row, nil
+}
+
+func (r pollRow) moment() time.Time {
+	return time.UnixMicro(epoch + int64(binary.BigEndian.Uint64(r.at))).UTC()
+}
+
+func (r pollRow) entry() Entry {
+	keys := string(r.userKey) + string(r.itemID) // in memory together, because they are many
+	return Entry{
+		XID: binary.BigEndian.Uint64(r.xid), Position: int64(binary.BigEndian.Uint64(r.position)), InsertedAt: r.moment(),
+		UserKey: keys[:len(r.userKey)], ItemID: keys[len(r.userKey):], Disconnect: string(r.disconnect), Change: changeOf(r.change),
+	}
+}
+
+// readFound reads the rows of pollSQL or fullPollSQL.
 func readFound(result *pgconn.ResultReader, room found) (out found, err error) {
 	out.rows, out.memory = room.rows, room.memory
 	for result.NextRow() {
-		raw := result.Values() // good until NextRow
-		if (len(raw) != 8 && len(raw) != 10) || len(raw[1]) != 8 || len(raw[2]) != 8 || len(raw[3]) != 8 {
-			return out, errors.New("a row of another form")
+		row, err := readPollRow(result.Values())
+		if err != nil {
+			return out, err
 		}
-		at := time.UnixMicro(epoch + int64(binary.BigEndian.Uint64(raw[1]))).UTC()
-		number := int64(binary.BigEndian.Uint64(raw[3]))
-		if len(raw[0]) > 0 {
-			if out.snapshot, err = parseSnapshot(string(raw[0])); err != nil {
+		if len(row.snapshot) > 0 {
+			if out.snapshot, err = parseSnapshot(string(row.snapshot)); err != nil {
 				return out, err
 			}
-			out.at, out.table, out.view, out.prunedBelow = at, number, string(raw[4]), binary.BigEndian.Uint64(raw[2])
-			if out.nextDue, err = parseDue(string(raw[5])); err != nil {
+			out.at, out.table, out.view = row.moment(), int64(binary.BigEndian.Uint64(row.position)), string(row.userKey)
+			out.prunedBelow = binary.BigEndian.Uint64(row.xid)
+			if out.nextDue, err = parseDue(string(row.itemID)); err != nil {
 				return out, err
 			}
 			continue
 		}
-		keys := string(raw[4]) + string(raw[5]) // in memory together, because they are many
-		out.entries = append(out.entries, Entry{
-			XID: binary.BigEndian.Uint64(raw[2]), Position: number, InsertedAt: at,
-			UserKey: keys[:len(raw[4])], ItemID: keys[len(raw[4]):], Disconnect: string(raw[6]), Change: changeOf(raw[7]),
-		})
-		if len(raw) == 10 {
-			out.rows = append(out.rows, out.full(raw[8], raw[9]))
+		out.entries = append(out.entries, row.entry())
+		if row.full {
+			out.rows = append(out.rows, out.full(row.data, row.checked))
 		}
 	}
 	_, err = result.Close()
