@@ -31,7 +31,7 @@ func (c *CRM) Credentials(r *http.Request, tokenCookie string) (*Credentials, bo
 	}
 	authorization := strings.Join(headers, "")
 	switch {
-	case c.config.Keys && isJWT(authorization), strings.Contains(r.URL.RawQuery, "token=") && r.URL.Query().Has("token"):
+	case c.config.Keys && isJWT(authorization), r.URL.RawQuery != "" && r.URL.Query().Has("token"):
 		return nil, false, nil
 	case authorization == "" && c.config.Keys && len(r.CookiesNamed(tokenCookie)) > 0:
 		return nil, false, nil
@@ -49,7 +49,7 @@ func (c *CRM) Credentials(r *http.Request, tokenCookie string) (*Credentials, bo
 // isJWT reports whether an Authorization header has a Bearer token of the form of
 // a JWT (RFC 7515 section 7.1).
 func isJWT(authorization string) bool {
-	scheme, token, _ := strings.Cut(strings.TrimSpace(authorization), " ")
+	scheme, token, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(authorization), "\t", " "), " ")
 	return strings.EqualFold(scheme, "Bearer") && strings.Count(token, ".") == 2
 }
 

@@ -171,6 +171,8 @@ func TestCRMCredentials(t *testing.T) {
 		{name: "JWT without keys", target: "/", headers: []string{"Authorization", jwt}, auth: jwt, asked: true},
 		{name: "both", target: "/", headers: []string{"Authorization", "Token abc", "Cookie", "sessionid=abc"}, cookies: "sessionid=abc", auth: "Token abc", asked: true},
 		{name: "token in the query", target: "/?token=a.b.c", headers: []string{"Cookie", "sessionid=abc"}, keys: true},
+		{name: "its name encoded", target: "/?%74oken=a.b.c", headers: []string{"Cookie", "sessionid=abc"}, keys: true},
+		{name: "JWT after a tab", target: "/", headers: []string{"Authorization", "Bearer\ta.b.c"}, keys: true},
 		{name: "a parameter like it", target: "/?xtoken=a", headers: []string{"Cookie", "sessionid=abc"}, cookies: "sessionid=abc", asked: true},
 		{name: "our cookie of a token", target: "/", headers: []string{"Cookie", "notifications_token=a.b.c; sessionid=abc"}, keys: true},
 		{name: "our cookie without keys", target: "/", headers: []string{"Cookie", "notifications_token=a.b.c; sessionid=abc"}, cookies: "sessionid=abc", asked: true},

@@ -34,12 +34,14 @@ func Extract(r *http.Request, cookieName string) (token string, source Source, e
 			return checked(strings.TrimLeft(rest, " "), SourceHeader)
 		}
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if values, present := query["token"]; present || err != nil {
-		if err != nil || len(values) != 1 {
-			return "", SourceQuery, refused(reasonMalformed)
+	if r.URL.RawQuery != "" {
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if values, present := query["token"]; present || err != nil {
+			if err != nil || len(values) != 1 {
+				return "", SourceQuery, refused(reasonMalformed)
+			}
+			return checked(values[0], SourceQuery)
 		}
-		return checked(values[0], SourceQuery)
 	}
 	var found []string
 	for _, c := range r.CookiesNamed(cookieName) {

@@ -16,8 +16,8 @@ import (
 )
 
 // ParseSecrets reads shared secrets from one text, separated by commas. It
-// refuses a text that is a key, because a public key is no secret: whoever has
-// it could sign tokens (RFC 8725 section 2.1). It also refuses a text that
+// refuses a text that is a key, because a public key is no secret: everybody who
+// has it could sign tokens (RFC 8725 section 2.1). It also refuses a text that
 // carries what an editor or a template added: with a byte order mark, quotes or
 // line ends the secret is another one than the issuer's, and every token would
 // be refused. Its errors never hold the text.

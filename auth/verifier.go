@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Config is what a Verifier needs: at least a secret or a key set.
+// Config is what a Verifier needs: at least a secret, a key set or keys of a file,
+// unless NoKeys is set.
 type Config struct {
 	Secrets       [][]byte      // shared secrets, see ParseSecrets; several while they rotate; see SetSecrets
 	KeySetURL     string        // JWK Set; empty: none; see SetKeySetURL

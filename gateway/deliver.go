@@ -217,7 +217,7 @@ func (h *hub) pickRowsLocked(rows *batchRows, idAfter *position) {
 		if n.Data == nil && n.Err == nil || rows.told != nil && rows.told[i] {
 			continue
 		}
-		notLoaded := errors.Is(n.Err, store.ErrLate)
+		notLoaded := errors.Is(n.Err, store.ErrRowTimeout)
 		for s := range h.streams.under(n.UserKey) {
 			if s.state != streamLive || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(n.Change, kind) || n.Change == "" && !sent.first(s, n.ItemID) {
 				continue
@@ -338,7 +338,7 @@ func (h *hub) report(entries []store.Entry, rows []store.Notification) {
 	for i := range rows {
 		n := &rows[i]
 		switch {
-		case errors.Is(n.Err, store.ErrLate):
+		case errors.Is(n.Err, store.ErrRowTimeout):
 			h.config.Logger.Warn("notification is late", "item_id", n.ItemID)
 		case n.Err != nil:
 			h.config.Logger.Warn("notification cannot be read", "item_id", n.ItemID, "err", n.Err)

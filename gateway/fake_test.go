@@ -85,7 +85,7 @@ func (f *fakeSource) Load(_ context.Context, entries []store.Entry) ([]store.Not
 		n := f.rows[e.XID-1]
 		n.Entry = e
 		if e.ItemID == f.late {
-			n.Data, n.Err = nil, store.ErrLate
+			n.Data, n.Err = nil, store.ErrRowTimeout
 		}
 		out = append(out, n)
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"hash/maphash"
 	"log/slog"
@@ -24,9 +25,10 @@ type CRM interface {
 	Session(answer auth.Answer, credentials *auth.Credentials) *http.Cookie
 }
 
-// Disconnects says how long ago a user was disconnected. *store.Store is one.
+// Disconnects says how long ago a user was disconnected, or a session signed out,
+// whose keys are given. *store.Store is one.
 type Disconnects interface {
-	SinceDisconnect(ctx context.Context, userKey string, within time.Duration) (ago time.Duration, ok bool, err error)
+	SinceDisconnect(ctx context.Context, keys []string, within time.Duration) (ago time.Duration, ok bool, err error)
 }
 
 // Login makes the CRM say whom requests name that have no token of ours.
@@ -41,7 +43,7 @@ type visitor struct {
 	recipient store.Recipient
 	login     *login       // nil: by a token
 	session   *http.Cookie // given with the answer; nil mostly
-	cookie    string       // the token, where it came as the cookie
+	cookie    string       // what its session is named by: the token, where it came as the cookie, or the CRM's credentials
 }
 
 // login is what the CRM is asked with again while a stream is open.
@@ -86,7 +88,7 @@ func (g *Gateway) visitorOfCRM(r *http.Request, credentials *auth.Credentials) (
 	if refused != nil {
 		return visitor{}, refused
 	}
-	if answer.Source != auth.FromCRM && g.isVoid(r.Context(), recipient, answer) {
+	if answer.Source != auth.FromCRM && g.isVoid(r.Context(), recipient, credentials, answer) {
 		if answer, err = crm.Ask(r.Context(), credentials); err != nil {
 			return visitor{}, errToken(err)
 		}
@@ -94,7 +96,7 @@ func (g *Gateway) visitorOfCRM(r *http.Request, credentials *auth.Credentials) (
 			return visitor{}, refused
 		}
 	}
-	v := visitor{identity: answer.Identity, recipient: recipient, login: &login{credentials, answer.Identity.Subject}}
+	v := visitor{identity: answer.Identity, recipient: recipient, login: &login{credentials, answer.Identity.Subject}, cookie: sessionName(credentials)}
 	if answer.Source != auth.FromSession {
 		v.session = g.sessionCookie(crm.Session(answer, credentials))
 	}
@@ -114,11 +116,41 @@ func (g *Gateway) findRecipient(ctx context.Context, subject string) (store.Reci
 	return recipient, nil
 }
 
-// isVoid reports whether the recipient was disconnected since the CRM gave an
-// answer, or whether that cannot be found out.
-func (g *Gateway) isVoid(ctx context.Context, recipient store.Recipient, answer auth.Answer) bool {
-	ago, ok, err := g.config.Login.Disconnects.SinceDisconnect(ctx, recipient.UserKey, auth.SessionLife+2*disconnectGuard)
+// isVoid reports whether the recipient was disconnected, or the session signed out,
+// since the CRM gave an answer, or whether that cannot be found out.
+func (g *Gateway) isVoid(ctx context.Context, recipient store.Recipient, credentials *auth.Credentials, answer auth.Answer) bool {
+	id := g.session(ctx, sessionName(credentials))
+	keys := []string{recipient.UserKey, sessionPrefix + hex.EncodeToString(id[:])}
+	ago, ok, err := g.config.Login.Disconnects.SinceDisconnect(ctx, keys, auth.SessionLife+2*disconnectGuard)
 	return err != nil || ok && ago <= time.Since(answer.At)+disconnectGuard
+}
+
+// sessionName is what the session of the CRM's credentials is named by. No token is
+// written so.
+func sessionName(credentials *auth.Credentials) string { return "CRM\n" + credentials.Key() }
+
+// signOutOfCRM ends the streams that were opened with a request's credentials of the
+// CRM, and makes the gateway's own sessions for them void.
+func (g *Gateway) signOutOfCRM(r *http.Request) *httpError {
+	if g.config.Login == nil {
+		return nil
+	}
+	credentials, ok, err := g.config.Login.CRM.Credentials(r, g.config.CookieName)
+	if !ok || err != nil {
+		return nil
+	}
+	answer, err := g.config.Login.CRM.Identify(r, credentials)
+	if err != nil {
+		return errToken(err)
+	}
+	recipient, refused := g.findRecipient(r.Context(), answer.Identity.Subject)
+	if refused != nil {
+		return refused
+	}
+	if err := g.signOut(r.Context(), recipient.UserKey, g.session(r.Context(), sessionName(credentials))); err != nil {
+		return errCause(err)
+	}
+	return nil
 }
 
 // sessionCookie gives the gateway's own session the attributes of the token's

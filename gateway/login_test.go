@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -28,11 +29,13 @@ type hanging struct{ asked, release chan struct{} }
 
 // fakeDisconnects says of everybody when they were disconnected.
 type fakeDisconnects struct {
-	ago atomic.Int64 // zero: never
-	err atomic.Bool
+	ago  atomic.Int64 // zero: never
+	err  atomic.Bool
+	keys atomic.Pointer[[]string] // that were asked for last
 }
 
-func (f *fakeDisconnects) SinceDisconnect(context.Context, string, time.Duration) (time.Duration, bool, error) {
+func (f *fakeDisconnects) SinceDisconnect(_ context.Context, keys []string, _ time.Duration) (time.Duration, bool, error) {
+	f.keys.Store(&keys)
 	if f.err.Load() {
 		return 0, false, errors.New("Postgres is away")
 	}
@@ -293,5 +296,54 @@ func TestHangingCRMDoesNotHoldTheEndUp(t *testing.T) {
 	}
 	if r.Streams() != 3*loginWorkers {
 		t.Errorf("%d streams are left", r.Streams())
+	}
+}
+
+// A page that signs out must end what its credentials opened, in all its tabs, and
+// nobody else's. The session is void from then on.
+func TestSignOutOfALogin(t *testing.T) {
+	_, disconnects, withCRM := newFakeCRM(t)
+	r := setup(t, withCRM)
+	open := func(cookie string) *client {
+		resp := r.askFor("Cookie", cookie)
+		c := (&client{t, resp.Body, nil}).start()
+		c.expect("connected", "")
+		return c
+	}
+	session := sessionOf(r.askFor("Cookie", "sessionid=5"))
+	tabs := []*client{open("sessionid=5"), open("sessionid=5" + session)}
+	other := open("sessionid=7")
+	req, err := http.NewRequest(http.MethodDelete, r.server.URL+"/api/notifications/session/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "crm.example.com"
+	req.Header.Set("Cookie", "sessionid=5"+session)
+	resp, err := r.server.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	cleared := false
+	for _, c := range resp.Cookies() {
+		cleared = cleared || c.Name == auth.SessionCookie && c.MaxAge < 0
+	}
+	if resp.StatusCode != http.StatusNoContent || !cleared {
+		t.Errorf("%d, the session is cleared: %t", resp.StatusCode, cleared)
+	}
+	for _, c := range tabs {
+		c.expect("error", `"code":"signed_out"`)
+		c.expect("end", "")
+	}
+	r.deliver(r.source.add("7"))
+	other.expect("notification", "")
+	r.askFor("Cookie", "sessionid=5"+session)
+	credentials, _, err := r.config.Login.CRM.Credentials(req, r.config.CookieName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := r.session(t.Context(), sessionName(credentials))
+	if want := []string{"5", fmt.Sprintf("session:%x", id)}; !slices.Equal(*disconnects.keys.Load(), want) {
+		t.Errorf("a session is judged by %v, want %v", *disconnects.keys.Load(), want)
 	}
 }

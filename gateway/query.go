@@ -23,11 +23,12 @@ const (
 
 // parseQuery reads the query and Last-Event-ID; the header wins.
 func parseQuery(r *http.Request) (streamQuery, *httpError) {
-	q := streamQuery{lastEventID: r.Header.Get("Last-Event-ID")}
+	q := streamQuery{lastEventID: r.Header.Get("Last-Event-Id")} // as net/http spells it, which saves a copy
 	if r.URL.RawQuery == "" {
 		return q, nil
 	}
-	return q, q.parse(r.URL.RawQuery)
+	refused := q.parse(r.URL.RawQuery)
+	return q, refused
 }
 
 // parse is apart from parseQuery because its stack is large: a request without a
@@ -81,7 +82,7 @@ func (q *streamQuery) parse(raw string) *httpError {
 func positionOf(values url.Values) (lastEventID string, refused *httpError) {
 	seen := 0
 	for name, all := range values {
-		switch strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(name)) {
+		switch strings.Map(withoutSpelling, name) {
 		case "lasteventid":
 			seen += len(all)
 			lastEventID = all[0]
@@ -93,6 +94,17 @@ func positionOf(values url.Values) (lastEventID string, refused *httpError) {
 		return "", errTwice("last_event_id")
 	}
 	return lastEventID, nil
+}
+
+// withoutSpelling makes letters small and drops what only separates words.
+func withoutSpelling(r rune) rune {
+	switch {
+	case r == '-' || r == '_':
+		return -1
+	case 'A' <= r && r <= 'Z':
+		return r + 'a' - 'A'
+	}
+	return r
 }
 
 func (q *streamQuery) parseTypes(types string) *httpError {

@@ -36,18 +36,19 @@ func (g *Gateway) deleteSession(w http.ResponseWriter, r *http.Request) {
 	if g.config.Login != nil {
 		http.SetCookie(w, g.sessionCookie(&http.Cookie{Name: auth.SessionCookie, MaxAge: -1}))
 	}
-	if token := g.cookieToken(r); token != "" {
-		_, recipient, err := g.sessionOwner(r.Context(), token)
-		if err == nil {
+	err := g.signOutOfCRM(r)
+	if token := g.cookieToken(r); token != "" && err == nil {
+		_, recipient, refused := g.sessionOwner(r.Context(), token)
+		if err = refused; err == nil {
 			if failed := g.signOut(r.Context(), recipient.UserKey, g.session(r.Context(), token)); failed != nil {
 				err = errCause(failed)
 			}
 		}
-		if err != nil && err.status == http.StatusServiceUnavailable {
-			http.SetCookie(w, &cookie)
-			g.answer(w, r, err)
-			return
-		}
+	}
+	if err != nil && err.status == http.StatusServiceUnavailable {
+		http.SetCookie(w, &cookie)
+		g.answer(w, r, err)
+		return
 	}
 	g.setCookie(w, cookie)
 }

@@ -286,7 +286,7 @@ func TestUnreadPastTheLimit(t *testing.T) {
 func TestUnreadThatCannotBeListed(t *testing.T) {
 	bothWays(t, nil, func(r *rig) {
 		r.source.mu.Lock()
-		r.source.err = fmt.Errorf("test: %w", store.ErrUnlisted)
+		r.source.err = fmt.Errorf("test: %w", store.ErrUnreadUnreadable)
 		r.source.mu.Unlock()
 		c := r.open("5", "&replay=unread")
 		c.expect("connected", "")

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -224,20 +223,29 @@ func takeOver(w http.ResponseWriter) (conn net.Conn, fd int, err error) {
 	return conn, fd, nil
 }
 
-// head is the response's head.
+// head is the response's head. It is written by hand: http.Header.Write sorts the
+// fields and takes its memory in several pieces.
 func (t *epollTransport) head(header http.Header) []byte {
 	header.Del("Connection") // it is written below
-	var b bytes.Buffer
+	b := make([]byte, 0, headSize)
 	if t.chunked {
-		b.WriteString("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n")
+		b = append(b, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"...)
 	} else {
-		b.WriteString("HTTP/1.0 200 OK\r\n")
+		b = append(b, "HTTP/1.0 200 OK\r\n"...)
 	}
-	b.WriteString("Connection: close\r\nDate: " + time.Now().UTC().Format(http.TimeFormat) + crlf)
-	header.Write(&b) //nolint:errcheck // a buffer takes everything
-	b.WriteString(crlf)
-	return b.Bytes()
+	b = time.Now().UTC().AppendFormat(append(b, "Connection: close\r\nDate: "...), http.TimeFormat)
+	b = append(b, crlf...)
+	for name, values := range header {
+		for _, value := range values {
+			b = append(append(append(append(b, name...), ": "...), value...), crlf...)
+		}
+	}
+	return append(b, crlf...)
 }
+
+// headSize is what the head and the first event mostly take, so that both stand in
+// one piece of memory.
+const headSize = 1024
 
 // open gives fd, which is the transport's from now on, to the poller, and writes
 // the head and what has been queued.

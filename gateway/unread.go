@@ -74,7 +74,7 @@ func (c *catchUp) listUnread(ctx context.Context) (itemList, error) {
 	for {
 		var err error
 		list, err = c.hub.source.Unread(ctx, c.stream.recipient.UserKey, c.hub.config.ReplayLimit)
-		if errors.Is(err, store.ErrUnlisted) {
+		if errors.Is(err, store.ErrUnreadUnreadable) {
 			unlisted, err = err, nil
 		}
 		if err == nil {

@@ -13,16 +13,6 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
-// sessions are the server processes of the gateway's connections.
-func (c *crm) sessions(where string) (pids string) {
-	c.Helper()
-	const ask = "SELECT coalesce(string_agg(pid::text, ' ' ORDER BY pid), '') FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'notification_gateway' AND "
-	if err := c.conn.QueryRow(c.Context(), ask+where).Scan(&pids); err != nil {
-		c.Fatal(err)
-	}
-	return pids
-}
-
 // sleepy gives rows whose title begins with "sleep" after so many seconds.
 const sleepy = `ALTER VIEW notification_gateway.feed RENAME TO was;
 	CREATE VIEW notification_gateway.feed AS SELECT id, user_key, CASE WHEN data ->> 'title' LIKE 'sleep%%' THEN

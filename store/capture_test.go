@@ -26,15 +26,6 @@ func attached(t *testing.T, columns, user, id string) *crm {
 	return c
 }
 
-// keys returns who a batch's rows are for, and which they are.
-func (c *crm) keys(n int) (keys [][2]string) {
-	c.Helper()
-	for _, e := range c.collect(n) {
-		keys = append(keys, [2]string{e.UserKey, e.ItemID})
-	}
-	return keys
-}
-
 // The whole row was read as JSON to find two columns of it: a json column with
 // what jsonb cannot hold then made the CRM's INSERT fail.
 func TestCaptureNeverFailsTheCRM(t *testing.T) {

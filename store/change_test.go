@@ -13,20 +13,20 @@ import (
 
 // attachAgain attaches to the reference CRM's table with options.
 func (c *crm) attachAgain(options schema.AttachOptions) {
-	c.Helper()
+	c.t.Helper()
 	options.Table, options.UserColumns, options.IDColumn = "notifications", []string{"user_id"}, "id"
-	if _, err := schema.Attach(c.Context(), c.url, options); err != nil {
-		c.Fatal(err)
+	if _, err := schema.Attach(c.t.Context(), c.url, options); err != nil {
+		c.t.Fatal(err)
 	}
 }
 
 // told loads entries and returns what a client is told: the change, if it is one,
 // and the title or the data of what has none.
 func (c *crm) told(entries []store.Entry) []string {
-	c.Helper()
-	rows, err := c.store.Load(c.Context(), entries)
+	c.t.Helper()
+	rows, err := c.store.Load(c.t.Context(), entries)
 	if err != nil {
-		c.Fatal(err)
+		c.t.Fatal(err)
 	}
 	return telling(rows)
 }

@@ -60,6 +60,15 @@ const (
 	fallbackPoll  = 5 * time.Second        // finds what was notified into a dead connection, and two-phase commits
 	rateWindow    = 250 * time.Millisecond
 	rateThreshold = 160 // transactions in a window. One writer with a 1 ms WAL flush makes 640 a second and keeps 98 % of its rate when it need not notify, 92 % when it must.
+
+	// While few rows come, and there is time for it, a poll follows the last one that
+	// brought rows at once: a row then waits for half a poll and not for half of pollMin.
+	eagerMin      = 200 * time.Microsecond // the first pause after a poll that brought nothing
+	eagerRows     = 32                     // in a batch; more come anyway
+	eagerTook     = 2 * time.Millisecond   // for a poll and its delivery; longer, and the machine has other work
+	eagerPause    = 250 * time.Millisecond // after a poll that took longer
+	eagerRate     = 3000                   // transactions a second; above it writers need the machine
+	eagerReplicas = 600 * time.Microsecond // between two polls for each other gateway at the database
 )
 
 // doorbell is the state. It holds no connection and reads no clock: the feed
@@ -72,6 +81,9 @@ type doorbell struct {
 	lastRows time.Time     // when a batch with rows was last delivered
 	tried    time.Time     // when a slot was last tried for or released; in pollOnly when LISTEN was last tried
 	rate     rateMeter
+	began    time.Time // when the last poll began
+	busy     time.Time // when the last poll began that took long
+	others   int       // gateways at the same database, when we last asked
 
 	rung     bool      // a notification came since the last poll began
 	lastRing time.Time // when the last notification came
@@ -95,7 +107,7 @@ func newDoorbell(now time.Time, listens bool) doorbell {
 func (d *doorbell) hasSlot() bool { return d.mode == modeSettling || d.mode == modeAsleep }
 
 // pollBegins notes that a poll will see everything that was notified so far.
-func (d *doorbell) pollBegins() { d.rung = false }
+func (d *doorbell) pollBegins(now time.Time) { d.rung, d.began = false, now }
 
 // ring notes a notification. Several before the next poll count as one.
 func (d *doorbell) ring(now time.Time) {
@@ -130,11 +142,23 @@ func (d *doorbell) polled(now time.Time, snapshot Snapshot, transactions int) (r
 // streams.
 func (d *doorbell) delivered(now time.Time, rows, streams int) {
 	if rows > 0 {
-		d.lastRows, d.pace = now, pollMin
+		d.lastRows, d.pace = now, d.paceAfter(rows, now.Sub(d.began))
 	}
 	if streams == 0 {
 		d.pace = pollMax
 	}
+}
+
+// paceAfter is the pause after a poll that brought rows and took so long. Many
+// gateways must not each poll as often as one may.
+func (d *doorbell) paceAfter(rows int, took time.Duration) time.Duration {
+	if took > eagerTook {
+		d.busy = d.began
+	}
+	if d.mode != modeAwake || rows > eagerRows || d.began.Sub(d.busy) < eagerPause || d.rate.perSecond > eagerRate {
+		return pollMin
+	}
+	return min(time.Duration(d.others)*eagerReplicas, pollMin)
 }
 
 // next says what to do, and for stepPoll after how long.
@@ -171,7 +195,10 @@ func (d *doorbell) next(now time.Time) (step, time.Duration) {
 		}
 	}
 	wait := d.pace
-	if d.mode == modeSettling || idle >= quietTime {
+	switch {
+	case d.pace < pollMin:
+		d.pace = min(max(d.pace*3/2, eagerMin), pollMin)
+	case d.mode == modeSettling || idle >= quietTime:
 		d.pace = min(d.pace*3/2, pollMax)
 	}
 	return stepPoll, wait
@@ -188,8 +215,10 @@ func (d *doorbell) slotTaken(now time.Time, slot int) {
 	d.pace, d.rate = pollMin, rateMeter{since: now} // what is known of the rate is old
 }
 
-// slotReleased notes that wake() was called.
-func (d *doorbell) slotReleased(now time.Time) {
+// slotReleased notes that wake() was called, and how many other gateways are at
+// the database.
+func (d *doorbell) slotReleased(now time.Time, others int) {
+	d.others = others
 	d.mode, d.slot, d.sayAwake, d.slotIsNew, d.silentWriters, d.queued = modeAwake, 0, false, false, nil, false
 	d.tried, d.pace = now, pollMin
 }
@@ -206,9 +235,10 @@ func (d *doorbell) probed(now time.Time, listens bool) { *d = newDoorbell(now, l
 
 // rateMeter measures whether polls bring many transactions a second.
 type rateMeter struct {
-	high  bool
-	since time.Time // when it was last measured
-	count int       // transactions since then
+	high      bool
+	perSecond float64   // when it was last measured
+	since     time.Time // when it was last measured
+	count     int       // transactions since then
 }
 
 func (r *rateMeter) add(now time.Time, transactions int) {
@@ -218,5 +248,6 @@ func (r *rateMeter) add(now time.Time, transactions int) {
 		return // too early to say
 	}
 	r.high = time.Duration(r.count)*rateWindow >= rateThreshold*passed
+	r.perSecond = float64(r.count) / max(passed, time.Millisecond).Seconds()
 	r.since, r.count = now, 0
 }

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// manyGateways are so many that the feed does not poll eagerly.
+const manyGateways = 20
+
 // bellTest drives a doorbell by a clock of its own.
 type bellTest struct {
 	*testing.T
@@ -16,6 +19,7 @@ type bellTest struct {
 func newBellTest(t *testing.T, listens bool) *bellTest {
 	b := &bellTest{T: t, now: time.Unix(1_000_000, 0)}
 	b.bell = newDoorbell(b.now, listens)
+	b.bell.others = manyGateways
 	return b
 }
 
@@ -36,10 +40,10 @@ func (b *bellTest) expectMode(want bellMode) {
 
 // poll is a poll that brings so many transactions, while xip run.
 func (b *bellTest) poll(transactions int, xip ...uint64) (release bool) {
-	b.bell.pollBegins()
+	b.bell.pollBegins(b.now)
 	release = b.bell.polled(b.now, Snapshot{Xmax: 1000, Xip: xip}, transactions)
 	if release {
-		b.bell.slotReleased(b.now)
+		b.bell.slotReleased(b.now, manyGateways)
 	}
 	b.bell.delivered(b.now, transactions, 1)
 	return release
@@ -118,7 +122,7 @@ func TestDoorbellReleasesItsSlotWhenManyWrite(t *testing.T) {
 	}
 	// A gateway that died asleep has left writers looking at the slots.
 	b.expect(stepReleaseSlot, 0)
-	b.bell.slotReleased(b.now)
+	b.bell.slotReleased(b.now, manyGateways)
 	b.expect(stepPoll, pollMin)
 }
 
@@ -136,7 +140,7 @@ func TestDoorbellTriesForASlotWhileFewWrite(t *testing.T) {
 	b.expect(stepAnnounceAndTake, pollMin)
 	b.bell.slotTaken(b.now, 0)
 	b.expect(stepReleaseSlot, 0) // writers were made to look at the slots, and must be spared it again
-	b.bell.slotReleased(b.now)
+	b.bell.slotReleased(b.now, manyGateways)
 	b.expect(stepPoll, pollMin)
 }
 
@@ -168,7 +172,7 @@ func TestDoorbellLooksForWritersThatWait(t *testing.T) {
 	if !b.bell.writersWait(b.now, true) {
 		t.Error("the slot is kept though writers wait")
 	}
-	b.bell.slotReleased(b.now)
+	b.bell.slotReleased(b.now, manyGateways)
 	b.expectMode(modeAwake)
 	b.expect(stepPoll, pollMin)
 }
@@ -210,7 +214,7 @@ func TestDoorbellSlowsDown(t *testing.T) {
 	b := newBellTest(t, true)
 	b.now = b.now.Add(quietTime)
 	b.bell.slotTaken(b.now, 0)
-	b.bell.slotReleased(b.now)
+	b.bell.slotReleased(b.now, manyGateways)
 	pauses := 0
 	for b.bell.pace < pollMax {
 		b.bell.next(b.now)
@@ -222,4 +226,49 @@ func TestDoorbellSlowsDown(t *testing.T) {
 	b.expect(stepPoll, pollMin)
 	b.bell.delivered(b.now, 1, 0)
 	b.expect(stepPoll, pollMax)
+}
+
+// A fixed pause between polls is most of a row's latency. A feed that is alone and
+// quick polls again at once after rows; one beside others, with large batches, with
+// many writers or on a busy machine does not.
+func TestDoorbellPollsEagerly(t *testing.T) {
+	t.Parallel()
+	b := newBellTest(t, true)
+	b.bell.others = 0
+	b.poll(1)
+	b.expect(stepPoll, 0)
+	b.poll(0)
+	b.expect(stepPoll, eagerMin) // nothing came
+	for range 20 {
+		b.bell.next(b.now)
+	}
+	b.expect(stepPoll, pollMin)
+	for name, change := range map[string]func(){
+		"beside others":  func() { b.bell.others = manyGateways },
+		"many writers":   func() { b.bell.rate.perSecond = eagerRate + 1 },
+		"a busy machine": func() { b.bell.began = b.now.Add(-eagerTook - 1) },
+		"asleep":         func() { b.bell.mode = modeSettling },
+	} {
+		was := b.bell
+		b.bell.pollBegins(b.now)
+		change()
+		b.bell.delivered(b.now, 1, 1)
+		if b.bell.pace != pollMin {
+			t.Errorf("%s: a poll after %v", name, b.bell.pace)
+		}
+		if name == "a busy machine" {
+			b.bell.pollBegins(b.now)
+			b.bell.delivered(b.now, 1, 1)
+			if b.bell.pace != pollMin {
+				t.Errorf("just after %s: a poll after %v", name, b.bell.pace)
+			}
+		}
+		b.bell = was
+	}
+	b.bell.pollBegins(b.now)
+	b.bell.delivered(b.now, eagerRows+1, 1)
+	b.expect(stepPoll, pollMin)
+	b.bell.others = 1
+	b.poll(1)
+	b.expect(stepPoll, eagerReplicas)
 }

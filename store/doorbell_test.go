@@ -13,24 +13,6 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
-// burst inserts from all connections at once and returns how many rows.
-func (c *crm) burst(conns []*pgx.Conn, each int) int {
-	c.Helper()
-	var running sync.WaitGroup
-	for _, conn := range conns {
-		running.Go(func() {
-			for range each {
-				if _, err := conn.Exec(context.Background(), insert(5, "burst")); err != nil {
-					c.Error(err)
-					return
-				}
-			}
-		})
-	}
-	running.Wait()
-	return len(conns) * each
-}
-
 // A writer that looks for sleepers just before the feed lies down, and commits
 // just after it has polled, would leave its row to the fallback poll. It runs
 // alone: beside other tests the writers seldom get into each other's way, and
@@ -83,29 +65,6 @@ func TestDoorbellRingsOnlySleepers(t *testing.T) {
 	}
 	if n := c.metric("feed_unrung_rows_total", ""); n != 0 {
 		t.Errorf("%v rows were left to the fallback poll", n)
-	}
-}
-
-// listen returns a function that says whether somebody has rung.
-func (c *crm) listen() (heard func() bool) {
-	c.Helper()
-	listener := c.connect()
-	c.on(listener, "LISTEN notification_gateway")
-	return func() bool {
-		c.on(listener, "SELECT 1") // notifications come with the answer
-		n, err := listener.WaitForNotification(expired(c.T))
-		return err == nil && n != nil
-	}
-}
-
-// keepAwake holds the slots as a crowd of writers does, so that the feed cannot
-// sleep.
-func (c *crm) keepAwake() {
-	c.Helper()
-	c.sql("SELECT pg_advisory_lock_shared(1734440037, slot) FROM generate_series(2, 8) slot")
-	c.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notification_gateway' AND datname = current_database()")
-	c.sql("SELECT pg_advisory_lock_shared(1734440037, 1)")
-	for c.bell() != 0 && c.Context().Err() == nil { // until it has tried
 	}
 }
 
@@ -194,14 +153,6 @@ func TestDoorbellIsSilencedWhileACrowdWrites(t *testing.T) {
 }
 
 const readBell = "SELECT last_value FROM notification_gateway.bell" // as writers do
-
-func (c *crm) bell() (n int) {
-	c.Helper()
-	if err := c.conn.QueryRow(c.Context(), readBell).Scan(&n); err != nil {
-		c.Fatal(err)
-	}
-	return n
-}
 
 // A writer that was told that all are awake, and commits when the feed has lain
 // down and polled, rings for nobody. Its row would be left to the fallback poll;

@@ -18,7 +18,7 @@ import (
 // until it was pruned.
 func TestRowWithoutUTF8StopsNobody(t *testing.T) {
 	t.Parallel()
-	c := &crm{T: t, url: storetest.Database(t)}
+	c := &crm{t: t, url: storetest.Database(t)}
 	admin := c.connect()
 	name := fmt.Sprintf("ascii_%016x", rand.Uint64())
 	c.on(admin, "CREATE DATABASE %s ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0", name)

@@ -22,7 +22,7 @@ func (s *Store) HurryLists(d time.Duration) { s.unread.limit = d }
 func (s *Store) HurryLoads(d time.Duration) { s.batches.deadline, s.replays.deadline = d, d }
 
 // CallQuick has rows come with their polls though they took up to d.
-func (s *Store) CallQuick(d time.Duration) { s.prefetch.quick = d }
+func (s *Store) CallQuick(d time.Duration) { s.prefetch.maxPerRow = d }
 
 // How much of full rows may be in memory at once.
 const (

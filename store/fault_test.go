@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -40,17 +39,6 @@ func follow(t *testing.T, primary *throwaway.Server) *throwaway.Server {
 		}
 	})
 	return standby
-}
-
-// replayed returns the titles that a client with the position from is brought.
-func (c *crm) replayed(from store.Cursor, to store.Cursor) []string {
-	c.Helper()
-	parsed, err := c.store.ParseCursor(from.String())
-	if err != nil {
-		c.Fatal(err)
-	}
-	titles, _ := c.replay(c.store, parsed, to, 100)
-	return titles
 }
 
 // Transactions that rolled back before a crash never reached the disk, and
@@ -111,15 +99,6 @@ func TestCrashHandsTransactionIDsOutAgain(t *testing.T) {
 	if got := c.replayed(position.Later(2*time.Minute), last); !containsAll(got, want) {
 		t.Errorf("resumed after a step of the clock: got %v", got)
 	}
-}
-
-// nextTransaction is the ID that the next transaction will have.
-func (c *crm) nextTransaction() (id uint64) {
-	c.Helper()
-	if err := c.conn.QueryRow(c.Context(), "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").Scan(&id); err != nil {
-		c.Fatal(err)
-	}
-	return id
 }
 
 func containsAll(got, want []string) bool {
@@ -328,9 +307,7 @@ func TestStandbyIsRefused(t *testing.T) {
 	c.conn = c.connectTo(there)
 	c.make(store.Config{URL: there})
 	c.run(nil)
-	for errors.Is(c.feed.Ready(), store.ErrNotReady) && t.Context().Err() == nil { // until it has tried
-		runtime.Gosched()
-	}
+	eventually(t, "the feed has tried to connect", func() bool { return !errors.Is(c.feed.Ready(), store.ErrNotReady) })
 	if err := c.feed.Ready(); err == nil || !strings.Contains(err.Error(), "read only") && !strings.Contains(err.Error(), "standby") {
 		t.Errorf("the feed says %v", err)
 	}

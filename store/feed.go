@@ -106,7 +106,7 @@ type Taker interface {
 	// Deliver takes a batch. It is called from one goroutine, one batch at a
 	// time, also with empty ones so that the position moves. When it fails, the
 	// same rows come again after a pause, or in smaller batches at once when the
-	// error is ErrLarge.
+	// error is ErrBatchTooLarge.
 	Deliver(ctx context.Context, batch Batch) error
 	// Streams returns how many streams may have rows loaded. While there is
 	// none, the feed reads the log alone.
@@ -197,8 +197,8 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 	var refused backoff
 	for wake := wakeReconnect; ; {
 		f.store.config.Metrics.wakes.WithLabelValues(wake).Inc()
-		f.doorbell.pollBegins()
 		began := time.Now()
+		f.doorbell.pollBegins(began)
 		batch, err := f.poll(ctx, conn, taker.Streams() > 0 && wake != wakeMore)
 		if err != nil {
 			return polled, fmt.Errorf("poll: %w", err)
@@ -213,7 +213,7 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 			if ctx.Err() != nil {
 				return polled, context.Cause(ctx)
 			}
-			if n := len(batch.Entries); n > 1 && errors.Is(err, ErrLarge) {
+			if n := len(batch.Entries); n > 1 && errors.Is(err, ErrBatchTooLarge) {
 				f.limit, wake = n/2, wakeMore
 				continue
 			}
@@ -224,7 +224,7 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 			continue
 		}
 		f.store.recent.delivered()
-		f.store.prefetch.settle(len(batch.Entries))
+		f.store.prefetch.batchDelivered(len(batch.Entries))
 		f.position, f.limit = batch.Cursor, min(2*f.limit, pollLimit)
 		f.past.add(f.position)
 		f.polled, f.reset = began, ""

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
-	"runtime"
 	"sync"
 	"testing"
 
@@ -266,14 +265,8 @@ func TestFeedNoticesNewObjects(t *testing.T) {
 	if _, err := c.conn.PgConn().Exec(t.Context(), script+"; COMMIT").ReadAll(); err != nil {
 		t.Fatal(err)
 	}
-	for { // the first poll of the new installation
-		var known bool
-		if _, err := c.store.ParseCursor(before.String()); err == nil {
-			known = true
-		}
-		if !known {
-			break
-		}
-		runtime.Gosched()
-	}
+	eventually(t, "the feed has polled the new installation", func() bool {
+		_, err := c.store.ParseCursor(before.String())
+		return err != nil
+	})
 }

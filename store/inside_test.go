@@ -10,16 +10,6 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
-// parse reads a position as a client brings it back.
-func (c *crm) parse(position store.Cursor) store.Cursor {
-	c.Helper()
-	parsed, err := c.store.ParseCursor(position.String())
-	if err != nil {
-		c.Fatal(err)
-	}
-	return parsed
-}
-
 // bulk is the statement that inserts rows in one transaction, with titles from
 // "name first" to "name last".
 func bulk(user int, name string, first, last int) string {
@@ -32,20 +22,6 @@ func numbered(name string, first, last int) (titles []string) {
 		titles = append(titles, fmt.Sprint(name, " ", i))
 	}
 	return titles
-}
-
-// newLife makes the server's life another one for the gateway, as a crash or a
-// promotion does.
-func (c *crm) newLife() {
-	c.Helper()
-	c.sql("UPDATE notification_gateway.incarnation SET id = gen_random_uuid()")
-	c.reconnect()
-}
-
-// reconnect ends the gateway's connections.
-func (c *crm) reconnect() {
-	c.Helper()
-	c.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'notification_gateway' AND datname = current_database()")
 }
 
 // A position that claims whole transactions starts a large one over whenever

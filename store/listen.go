@@ -46,7 +46,13 @@ func (f *Feed) listen(ctx context.Context, conn *pgx.Conn) error {
 	}
 	f.doorbell = newDoorbell(time.Now(), pollOnly == nil)
 	f.setPollOnly(pollOnly)
-	if pollOnly != nil || f.tuned {
+	if pollOnly != nil {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, presentSQL); err != nil {
+		return fmt.Errorf("be counted: %w", err)
+	}
+	if f.tuned {
 		return nil
 	}
 	f.tuned = true // a pooler's session that stays ours
@@ -144,15 +150,25 @@ func (f *Feed) announceSlot(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
+// presentSQL takes the lock by which gateways count each other. Any role may take
+// it, too: then the feed polls less often.
+const presentSQL = "SELECT pg_catalog.pg_try_advisory_lock_shared(1734440037, 103)"
+
+// releaseSQL gives a slot up and counts the gateways at this database.
+const releaseSQL = `SELECT notification_gateway.wake($1), (SELECT count(*) FROM pg_catalog.pg_locks
+  WHERE locktype = 'advisory' AND classid = 1734440037 AND objid = 103 AND granted
+    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))`
+
 // releaseSlot releases the slot, if one is held, and spares writers the look at
 // the slots unless another gateway holds one.
 func (f *Feed) releaseSlot(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
-	if _, err := conn.Exec(ctx, "SELECT notification_gateway.wake($1)", f.doorbell.slot); err != nil {
+	var gateways int
+	if err := conn.QueryRow(ctx, releaseSQL, f.doorbell.slot).Scan(nil, &gateways); err != nil {
 		return fmt.Errorf("release the slot: %w", err)
 	}
-	f.doorbell.slotReleased(time.Now())
+	f.doorbell.slotReleased(time.Now(), max(0, gateways-1))
 	return nil
 }
 
@@ -222,6 +238,10 @@ func (f *Feed) waitToPoll(ctx context.Context, conn *pgx.Conn, pause time.Durati
 		return wakeSettle, nil
 	}
 	if !f.doorbell.hasSlot() {
+		if pause < time.Millisecond {
+			nap(pause)
+			return wakePoll, context.Cause(ctx)
+		}
 		return wakePoll, rest(ctx, pause)
 	}
 	wake = wakeTimeout

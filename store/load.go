@@ -10,34 +10,34 @@ import (
 )
 
 const (
-	loadDeadline  = 10 * time.Second // for one page of a replay, for which one client waits
-	loadHurry     = 2 * time.Second  // for one page of a batch, for which all do
-	loadPatience  = 10 * time.Second // for a batch; rows that are not there by then are late
-	loadPage      = 500              // rows in one round trip at the most
-	loadFirst     = 50               // rows in the first, while nobody knows how large they are; most batches are smaller
-	replaysOfUser = 2                // pages of one user's replays that are asked for at once
-	loadBytes     = 32 << 20         // of full rows in memory for one batch, and a row more
-	loadSmall     = 256 << 10        // a bound of bytes that one round trip may fill
-	replayBytes   = 4 << 20          // the same for one page of a replay, of which there are many at a time
+	batchPageTimeout  = 2 * time.Second  // for one page of a batch: the feed waits for it, and so does every stream
+	batchTimeout      = 10 * time.Second // for a batch; rows that are not loaded by then get ErrRowTimeout
+	replayPageTimeout = 10 * time.Second // for one page of a replay: one client waits for it
+	loadPage          = 500              // rows in one round trip at the most
+	firstPage         = 50               // rows in the first round trip, before the size of rows is known; most batches are smaller
+	replaysOfUser     = 2                // pages of one user's replays that are asked for at once
+	loadBytes         = 32 << 20         // full rows of one batch in memory, in bytes; one row may exceed it
+	loadSmall         = 256 << 10        // a bound of bytes that one round trip may fill
+	replayBytes       = 4 << 20          // full rows of one page of a replay in memory; hundreds of replays may run at once
 )
 
-// ErrLarge is returned for entries whose full rows are too large to be in
+// ErrBatchTooLarge is returned for entries whose full rows are too large to be in
 // memory at once. The feed brings fewer when Deliver returns it.
-var ErrLarge = errors.New("the rows are too large to be loaded at once")
+var ErrBatchTooLarge = errors.New("the rows are too large to be loaded at once")
 
-// ErrLate is the Err of a row that Load could not bring in time, though it
-// brought others. A replay may have more time for it.
-var ErrLate = errors.New("the row takes too long to read")
+// ErrRowTimeout is the Err of a row that Load could not bring in time, while it
+// brought others. The stream gets the row by a replay, which has more time.
+var ErrRowTimeout = errors.New("the row takes too long to read")
 
-// loading is how rows are loaded.
-type loading struct {
+// loadOptions is how rows are loaded.
+type loadOptions struct {
 	deadline time.Duration // for one page
-	until    time.Time     // after it rows that are not there are late; zero: never
+	until    time.Time     // rows that are not loaded by then get ErrRowTimeout; zero: no such time
 	bytes    int           // after so many it ends
 }
 
 // within returns how with a smaller bound of bytes.
-func (how loading) within(bytes int) loading {
+func (how loadOptions) within(bytes int) loadOptions {
 	how.bytes = min(how.bytes, bytes)
 	return how
 }
@@ -45,7 +45,7 @@ func (how loading) within(bytes int) loading {
 // page is for how many rows of so many bytes to ask at once: for a quarter of the
 // bound, because the next rows may be larger; for all of a small one, where rows
 // that are read in vain cost less than further round trips.
-func (how loading) page(rowSize int) int {
+func (how loadOptions) page(rowSize int) int {
 	bytes := how.bytes
 	if bytes > loadSmall {
 		bytes /= 4
@@ -56,9 +56,9 @@ func (how loading) page(rowSize int) int {
 // Load brings the full rows of entries, which are of the batch that is being
 // delivered and in order of the log: same length and order, in one round trip for
 // a page. So a view that is slow makes a large batch late, but does not let it
-// fail again and again. Its error is ErrLarge, or means that Postgres could not be
-// asked, or that the view feed cannot be read at all, and the caller tries again
-// later; a row that alone cannot be read, or not in time (ErrLate), has its own
+// fail again and again. Its error is ErrBatchTooLarge, or means that Postgres could
+// not be asked, or that the view feed cannot be read at all: the caller tries again
+// later; a row that alone cannot be read, or not in time (ErrRowTimeout), has its own
 // Err.
 func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, error) {
 	began := time.Now()
@@ -69,19 +69,19 @@ func (s *Store) Load(ctx context.Context, entries []Entry) ([]Notification, erro
 			rest[k] = entries[i]
 		}
 		how := s.batches
-		how.until = began.Add(loadPatience)
+		how.until = began.Add(batchTimeout)
 		loaded, err := s.load(ctx, rest, how)
 		switch {
 		case err != nil:
 			return nil, err
 		case len(loaded) < len(rest):
-			return nil, ErrLarge
+			return nil, ErrBatchTooLarge
 		}
 		for k, i := range missing {
 			out[i] = loaded[k]
 		}
 	}
-	s.prefetch.loaded(out, time.Since(began))
+	s.prefetch.recordUse(out, time.Since(began))
 	return out, nil
 }
 
@@ -101,9 +101,9 @@ func (s *Store) LoadPage(ctx context.Context, entries []Entry, bytes int) ([]Not
 
 // load asks Postgres. It brings at least one row, and ends early when it has
 // the bytes.
-func (s *Store) load(ctx context.Context, entries []Entry, how loading) ([]Notification, error) {
+func (s *Store) load(ctx context.Context, entries []Entry, how loadOptions) ([]Notification, error) {
 	var out []Notification
-	size := min(loadFirst, how.page(int(s.rowSize.Load())))
+	size := min(firstPage, how.page(int(s.rowSize.Load())))
 	for bytes := 0; len(out) < len(entries) && bytes < how.bytes; {
 		server := s.server.Load()
 		if server == nil {
@@ -142,11 +142,11 @@ func (s *Store) load(ctx context.Context, entries []Entry, how loading) ([]Notif
 
 // loadHalves finds the rows that make a batch fail by halving it, and gives
 // the halves of one that is late a deadline each.
-func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error, how loading) ([]Notification, error) {
+func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error, how loadOptions) ([]Notification, error) {
 	if !how.until.IsZero() && time.Now().After(how.until) {
 		out := make([]Notification, len(entries))
 		for i, e := range entries {
-			out[i] = Notification{Entry: e, Err: ErrLate}
+			out[i] = Notification{Entry: e, Err: ErrRowTimeout}
 		}
 		return out, nil
 	}
@@ -169,7 +169,7 @@ func (s *Store) loadHalves(ctx context.Context, entries []Entry, cause error, ho
 // nobody can read is no fault of the row: it must wait to be mended, or every
 // recipient would be told to reload for nothing. Nor is a view that was made
 // anew with keys of another type.
-func (s *Store) loadOne(ctx context.Context, e Entry, cause error, how loading) ([]Notification, error) {
+func (s *Store) loadOne(ctx context.Context, e Entry, cause error, how loadOptions) ([]Notification, error) {
 	if _, err := s.loadRows(ctx, s.server.Load(), nil, how); err != nil {
 		anew, typeErr := s.relearn(ctx, how.deadline)
 		if typeErr == nil && anew {
@@ -178,7 +178,7 @@ func (s *Store) loadOne(ctx context.Context, e Entry, cause error, how loading) 
 		return nil, fmt.Errorf("read the view feed: %w", err)
 	}
 	if isLate(cause) {
-		cause = ErrLate
+		cause = ErrRowTimeout
 	}
 	return []Notification{{Entry: e, Err: cause}}, nil
 }

@@ -477,7 +477,7 @@ func TestRowThatATimeLimitEnds(t *testing.T) {
 			CASE title WHEN 'late' THEN late() ELSE json_build_object('title', title) END AS data, created_at, is_read FROM notifications`)
 		c.sql("%s", insert(5, "a")+insert(5, "late")+insert(5, "b"))
 		rows, err := c.store.Load(t.Context(), c.collect(3))
-		if err != nil || title(rows[0]) != "a" || !errors.Is(rows[1].Err, store.ErrLate) || title(rows[2]) != "b" {
+		if err != nil || title(rows[0]) != "a" || !errors.Is(rows[1].Err, store.ErrRowTimeout) || title(rows[2]) != "b" {
 			t.Errorf("%s: got %v, %v", says, rows, err)
 		}
 	}

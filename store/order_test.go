@@ -8,12 +8,6 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
-// burnTo uses transaction IDs up until the next is id.
-func (c *crm) burnTo(id uint64) {
-	c.Helper()
-	c.sql("DO $$ BEGIN FOR i IN 1 .. %d LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$", id-c.nextTransaction())
-}
-
 // Transaction IDs in order of their text have 1003 before 996: a bounded poll
 // then takes the first rows of the wrong transactions and claims the rest.
 func TestBoundedBatchesAreInOrderOfTransactionID(t *testing.T) {

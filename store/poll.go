@@ -137,7 +137,7 @@ func (f *Feed) ask(ctx context.Context, conn *pgconn.PgConn, guarded, full bool)
 		check = []byte("t")
 	}
 	args := [][]byte{decimal(from.Xmax), decimals(from.Xip), decimal(place.xid), decimal(place.position)}
-	if full && f.tuned && !guarded && f.store.prefetch.due() {
+	if full && f.tuned && !guarded && f.store.prefetch.enabled() {
 		limit := min(f.limit, prefetchRows)
 		out, err = f.askFull(ctx, conn, append(args, decimal(limit+1), check))
 		if out.limit = limit; err == nil {
@@ -202,9 +202,9 @@ func (f *Feed) askFull(ctx context.Context, conn *pgconn.PgConn, args [][]byte) 
 		return found, err
 	}
 	began := time.Now()
-	found, err = f.exchange(ctx, conn, f.store.prefetch.room(), func(p *pgconn.Pipeline) { p.SendQueryStatement(statement, args, nil, binaryFormat) })
+	found, err = f.exchange(ctx, conn, f.store.prefetch.reuseBuffers(), func(p *pgconn.Pipeline) { p.SendQueryStatement(statement, args, nil, binaryFormat) })
 	if err == nil {
-		f.store.prefetch.took(time.Since(began), len(found.rows))
+		f.store.prefetch.pollTook(time.Since(began), len(found.rows))
 		f.store.prefetch.keep(found)
 	}
 	return found, err

@@ -65,35 +65,35 @@ func setupLoader(t *testing.T) *loader {
 
 // brings inserts a row and returns how it was delivered.
 func (l *loader) brings(title string) delivered {
-	l.Helper()
+	l.t.Helper()
 	l.sql("%s", insert(5, title))
 	return l.delivered(title)
 }
 
 func (l *loader) delivered(title string) delivered {
-	l.Helper()
+	l.t.Helper()
 	for {
 		select {
 		case got := <-l.batches:
 			if l.loads() && !reflect.DeepEqual(got.titles, []string{title}) {
-				l.Fatalf("got %v, want %q", got.titles, title)
+				l.t.Fatalf("got %v, want %q", got.titles, title)
 			}
 			return got
 		case <-time.After(30 * time.Second):
-			l.Fatalf("%q does not come", title)
+			l.t.Fatalf("%q does not come", title)
 		}
 	}
 }
 
 // warm inserts rows until they come in full with their poll.
 func (l *loader) warm() {
-	l.Helper()
+	l.t.Helper()
 	for i := range 20 {
 		if l.brings(fmt.Sprint("warm ", i)).prefetched > 0 {
 			return
 		}
 	}
-	l.Fatal("no row ever came with its poll")
+	l.t.Fatal("no row ever came with its poll")
 }
 
 // Every notification cost two round trips, of which the second loaded what

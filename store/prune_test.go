@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -21,25 +20,6 @@ import (
 
 // These tests do not run beside others: a transaction in any database of the
 // server holds the log.
-
-// prune calls the function with a retention in milliseconds.
-func (c *crm) prune(keep, batch int) (removed int, openFor time.Duration) {
-	c.Helper()
-	var seconds float64
-	if err := c.conn.QueryRow(c.Context(), "SELECT removed, extract(epoch FROM open_for)::float8 FROM notification_gateway.prune(make_interval(secs => $1::float8 / 1000), $2)",
-		keep, batch).Scan(&removed, &seconds); err != nil {
-		c.Fatal(err)
-	}
-	return removed, time.Duration(seconds * float64(time.Second))
-}
-
-func (c *crm) logged() (n int) {
-	c.Helper()
-	if err := c.conn.QueryRow(c.Context(), "SELECT count(*) FROM notification_gateway.log").Scan(&n); err != nil {
-		c.Fatal(err)
-	}
-	return n
-}
 
 // A row that is judged by when it was inserted goes as soon as its long
 // transaction commits, and a client that was away at that moment never gets
@@ -251,13 +231,7 @@ func TestPruneTellsOfALongTransaction(t *testing.T) {
 		defer cancel()
 		done := make(chan struct{})
 		go func() { defer close(done); s.Prune(ctx) }()
-		for !told(c.metric("oldest_transaction_seconds", "")) {
-			if ctx.Err() != nil {
-				t.Error("the metric does not tell")
-				break
-			}
-			runtime.Gosched()
-		}
+		eventually(t, "the metric tells how long the oldest transaction runs", func() bool { return told(c.metric("oldest_transaction_seconds", "")) })
 		cancel()
 		<-done
 	}

@@ -8,27 +8,6 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
-// replay pages from one position to another and returns the titles, and the
-// position that each proves.
-func (c *crm) replay(s *store.Store, from, to store.Cursor, limit int) (titles []string, cursors []store.Cursor) {
-	c.Helper()
-	var after store.Place
-	for {
-		page, err := s.Replay(c.Context(), store.Reader{Keys: []string{"5"}}, from, to, after, limit, 4<<20)
-		if err != nil {
-			c.Fatal(err)
-		}
-		for _, n := range page.Notifications {
-			titles = append(titles, title(n))
-		}
-		cursors = append(cursors, page.After...)
-		if !page.More {
-			return titles, cursors
-		}
-		after = page.Next
-	}
-}
-
 // A replay that pages by count alone skips what an open transaction commits
 // later, and one that resumes after a page must not lose the rest.
 func TestReplay(t *testing.T) {

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -11,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/seed-64e334f9/notification-gateway/store"
-	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 )
 
 // A restored dump brings the log with transaction IDs of another server, which
@@ -80,7 +78,7 @@ func TestRestoreOnTheSameServer(t *testing.T) {
 				if errors.As(err, &reset) && reset.Reason == store.ResetForeign {
 					break
 				}
-				if c.Context().Err() != nil {
+				if c.t.Context().Err() != nil {
 					t.Fatalf("a position of before the restore is believed: %v", err)
 				}
 				c.sql("SELECT pg_sleep(0.02)")
@@ -90,34 +88,6 @@ func TestRestoreOnTheSameServer(t *testing.T) {
 			}
 		})
 	}
-}
-
-// restored dumps the database and restores it on another server. Where there
-// is no pg_dump of the server's version, it copies what a dump would bring.
-func (c *crm) restored() *crm {
-	c.Helper()
-	var major int
-	if err := c.conn.QueryRow(c.Context(), "SELECT current_setting('server_version_num')::int / 10000").Scan(&major); err != nil {
-		c.Fatal(err)
-	}
-	pgDump, psql := clients(major)
-	if pgDump == "" {
-		c.Logf("no pg_dump %d is here: the tables are copied one by one", major)
-		return c.copied()
-	}
-	dump, err := exec.CommandContext(c.Context(), pgDump, "--no-owner", c.url).Output()
-	if err != nil {
-		c.Fatal(err)
-	}
-	storetest.CRM(c.T) // so that the server has the role, which belongs to no database
-	there := &crm{T: c.T, url: storetest.Database(c.T)}
-	restore := exec.CommandContext(c.Context(), psql, "-q", "-v", "ON_ERROR_STOP=1", there.url)
-	restore.Stdin = bytes.NewReader(dump)
-	if out, err := restore.CombinedOutput(); err != nil {
-		c.Fatalf("%v: %s", err, out)
-	}
-	there.conn = there.connect()
-	return there
 }
 
 // clients finds pg_dump and psql of a major version: pg_dump refuses a newer
@@ -135,23 +105,4 @@ func clients(major int) (pgDump, psql string) {
 		}
 	}
 	return "", ""
-}
-
-// copied brings the rows to another server without pg_dump.
-func (c *crm) copied() *crm {
-	c.Helper()
-	there := &crm{T: c.T, url: storetest.CRM(c.T)}
-	there.conn = there.connect()
-	for _, table := range []string{"public.notifications", "notification_gateway.installation", "notification_gateway.incarnation", "notification_gateway.horizon", "notification_gateway.log"} {
-		there.sql("DELETE FROM %s", table) // of the log, also what capturing the rows has written
-		var rows bytes.Buffer
-		if _, err := c.conn.PgConn().CopyTo(c.Context(), &rows, "COPY "+table+" TO STDOUT"); err != nil {
-			c.Fatal(err)
-		}
-		if _, err := there.conn.PgConn().CopyFrom(c.Context(), &rows, "COPY "+table+" FROM STDIN"); err != nil {
-			c.Fatal(err)
-		}
-	}
-	there.sql("SELECT setval(pg_get_serial_sequence('public.notifications', 'id'), max(id)) FROM notifications")
-	return there
 }

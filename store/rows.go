@@ -92,7 +92,7 @@ func want(entries []Entry, keyType string) *wanted {
 // loadRows brings the rows of entries by one statement: all of them, or the first
 // where the bytes are more than may be in memory; perhaps none, because rows come
 // in any order. Without entries it only tries whether the view can be read.
-func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, how loading) ([]Notification, error) {
+func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, how loadOptions) ([]Notification, error) {
 	out := make([]Notification, len(entries))
 	for i, e := range entries {
 		out[i].Entry = e

@@ -21,14 +21,15 @@ func (s *Store) SessionKey(ctx context.Context) ([]byte, error) {
 	return key, nil
 }
 
-// SinceDisconnect returns how long ago a user was disconnected by disconnect(), by
-// the server's clock, if that was within a time; else ok is false.
-func (s *Store) SinceDisconnect(ctx context.Context, userKey string, within time.Duration) (ago time.Duration, ok bool, err error) {
+// SinceDisconnect returns how long ago one of the keys was disconnected, by the
+// server's clock, if that was within a time; else ok is false. The keys are a user's,
+// for disconnect(), and a session's, for its sign-out.
+func (s *Store) SinceDisconnect(ctx context.Context, keys []string, within time.Duration) (ago time.Duration, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sessionDeadline)
 	defer cancel()
 	var seconds *float64
-	err = s.queryRow(ctx, `SELECT extract(epoch FROM notification_gateway.last_disconnect($1::text, make_interval(secs => $2::float8)))::float8`,
-		userKey, within.Seconds()).Scan(&seconds)
+	err = s.queryRow(ctx, `SELECT extract(epoch FROM notification_gateway.last_disconnect($1::text[], make_interval(secs => $2::float8)))::float8`,
+		keys, within.Seconds()).Scan(&seconds)
 	if err != nil {
 		return 0, false, fmt.Errorf("look for a disconnect: %w", err)
 	}

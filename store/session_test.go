@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,7 +79,7 @@ func TestSinceDisconnect(t *testing.T) {
 	c := setup(t)
 	expect := func(user string, within time.Duration, want bool) {
 		t.Helper()
-		ago, ok, err := c.store.SinceDisconnect(t.Context(), user, within)
+		ago, ok, err := c.store.SinceDisconnect(t.Context(), []string{user, "session:of somebody"}, within)
 		if err != nil || ok != want || ok && (ago < 0 || ago > time.Minute) {
 			t.Errorf("%s: %v ago, %t, %v, want %t", user, ago, ok, err, want)
 		}
@@ -98,4 +99,11 @@ func TestSinceDisconnect(t *testing.T) {
 	c.sql("UPDATE notification_gateway.horizon SET at = at - interval '2 hours'")
 	c.sql("SELECT notification_gateway.disconnect('7', 'left')")
 	expect("7", time.Hour, true)
+	c.sql("DELETE FROM notification_gateway.log")
+	session := strings.Repeat("0a", 16)
+	if err := c.store.ChangeSession(t.Context(), session, "5", "signed_out"); err != nil {
+		t.Fatal(err)
+	}
+	expect("5", time.Hour, false)
+	expect("session:"+session, time.Hour, true)
 }

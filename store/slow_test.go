@@ -3,7 +3,6 @@ package store_test
 import (
 	"net/url"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -25,9 +24,10 @@ func TestSlowPostgresIsWaitedFor(t *testing.T) {
 	c.make(store.Config{ListenURL: u.String()})
 	c.feed.Impatient(20 * time.Millisecond)
 	c.run(nil)
-	for err := c.feed.Ready(); !strings.Contains(err.Error(), "does not answer in time"); err = c.feed.Ready() {
-		runtime.Gosched()
-	}
+	eventually(t, "the feed says that Postgres is slow", func() bool {
+		err := c.feed.Ready()
+		return err != nil && strings.Contains(err.Error(), "does not answer in time")
+	})
 	c.next()
 	c.sql("%s", insert(5, "slowly"))
 	if got := c.titles(c.collect(1)); !reflect.DeepEqual(got, []string{"slowly"}) {

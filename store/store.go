@@ -39,7 +39,7 @@ type Store struct {
 	prefetch         prefetch // filled by the feed
 	pruning          pruning
 	server           serverState // learned by the feed
-	batches, replays loading     // how rows are loaded for either
+	batches, replays loadOptions // how rows are loaded for either
 	rowStatement     rowStatement
 	replayTurns      *turns
 	unread           unreadLists
@@ -67,8 +67,8 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	pg.OnlyPrimary(pc.ConnConfig)
 	s := &Store{
 		config: config, recent: newRecent(recentRows),
-		batches: loading{deadline: loadHurry, bytes: loadBytes}, replays: loading{deadline: loadDeadline, bytes: replayBytes},
-		prefetch: prefetch{quick: prefetchQuick},
+		batches: loadOptions{deadline: batchPageTimeout, bytes: loadBytes}, replays: loadOptions{deadline: replayPageTimeout, bytes: replayBytes},
+		prefetch: prefetch{maxPerRow: prefetchQuick},
 	}
 	// The driver's default closes a connection whose statement is given up.
 	pc.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {

@@ -24,10 +24,10 @@ const (
 	unreadApart    = 20_000           // rows of a user that are judged apart, where the view fails for one of them
 )
 
-// ErrUnlisted is returned by Unread where the list cannot be had: it takes too
+// ErrUnreadUnreadable is returned by Unread where the list cannot be had: it takes too
 // long, or the view fails for rows that cannot be told apart. It will not get
 // better by itself: the user must be told that something was missed.
-var ErrUnlisted = errors.New("the unread notifications cannot be listed")
+var ErrUnreadUnreadable = errors.New("the unread notifications cannot be listed")
 
 // UnreadList is what Unread found.
 type UnreadList struct {
@@ -51,7 +51,7 @@ type unreadLists struct {
 // Unread lists a user's unread notifications for LoadPage to bring: the newest
 // limit of them, oldest first. They are no part of the commit order; the caller
 // registers at a position first and so can only repeat, not miss. Its error is
-// ErrNotReady, wraps ErrUnlisted, or means that Postgres could not be asked.
+// ErrNotReady, wraps ErrUnreadUnreadable, or means that Postgres could not be asked.
 func (s *Store) Unread(ctx context.Context, userKey string, limit int) (UnreadList, error) {
 	server := s.server.Load()
 	if server == nil {
@@ -63,13 +63,13 @@ func (s *Store) Unread(ctx context.Context, userKey string, limit int) (UnreadLi
 	}
 	defer done()
 	if s.unread.isLate(userKey, time.Now()) {
-		return UnreadList{}, fmt.Errorf("%w: it took too long a moment ago", ErrUnlisted)
+		return UnreadList{}, fmt.Errorf("%w: it took too long a moment ago", ErrUnreadUnreadable)
 	}
 	list, err := s.listUnread(ctx, server, userKey, limit)
 	for try := 1; err != nil && ctx.Err() == nil && isLate(err); try++ {
 		if try == unreadTries {
 			s.unread.setLate(userKey, time.Now())
-			return UnreadList{}, fmt.Errorf("%w within %v: %w", ErrUnlisted, s.unread.limit, err)
+			return UnreadList{}, fmt.Errorf("%w within %v: %w", ErrUnreadUnreadable, s.unread.limit, err)
 		}
 		list, err = s.listUnread(ctx, server, userKey, limit)
 	}
@@ -197,12 +197,12 @@ func (s *Store) listApart(ctx context.Context, server *server, userKey string, l
 	defer cancel()
 	ids, err := s.unread.column(ctx, s, server.typed(allIDsSQL), userKey, unreadApart+1)
 	if err != nil || len(ids) > unreadApart {
-		return list, fmt.Errorf("%w: %w", ErrUnlisted, cause)
+		return list, fmt.Errorf("%w: %w", ErrUnreadUnreadable, cause)
 	}
 	var timed []timedID
 	for page := range slices.Chunk(ids, loadPage) {
 		if timed, err = s.unreadOf(ctx, server, userKey, page, timed, &list.Unreadable); err != nil {
-			return UnreadList{}, fmt.Errorf("%w: %w", ErrUnlisted, cause)
+			return UnreadList{}, fmt.Errorf("%w: %w", ErrUnreadUnreadable, cause)
 		}
 	}
 	slices.SortStableFunc(timed, func(a, b timedID) int { return cmp.Compare(b.seconds, a.seconds) })

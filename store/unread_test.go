@@ -16,28 +16,6 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/store/schema"
 )
 
-// unread brings a user's unread notifications as a stream's replay does.
-func (c *crm) unread(userKey string, limit int) (titles []string, largest int) {
-	c.Helper()
-	list, err := c.store.Unread(c.Context(), userKey, limit)
-	rest := list.Entries
-	for len(rest) > 0 {
-		var page []store.Notification
-		if page, err = c.store.LoadPage(c.Context(), rest, 4<<20); err != nil || len(page) == 0 {
-			break
-		}
-		bytes := 0
-		for _, n := range page {
-			titles, bytes = append(titles, title(n)), bytes+len(n.Data)
-		}
-		rest, largest = rest[len(page):], max(largest, bytes)
-	}
-	if err != nil || len(rest) > 0 {
-		c.Fatalf("%d of the unread are left: %v", len(rest), err)
-	}
-	return titles, largest
-}
-
 // Unread notifications come oldest first, and no more than were asked for: past
 // the limit the newest. The oldest came, so that a user with many never saw a new
 // one.
@@ -114,7 +92,7 @@ func TestUnreadWithoutTheRowThatCannotBeJudged(t *testing.T) {
 		}
 	}
 	c.sql("DROP VIEW notification_gateway.feed")
-	if _, err := c.store.Unread(t.Context(), "5", 10); err == nil || errors.Is(err, store.ErrUnlisted) {
+	if _, err := c.store.Unread(t.Context(), "5", 10); err == nil || errors.Is(err, store.ErrUnreadUnreadable) {
 		t.Errorf("without the view comes %v", err)
 	}
 }
@@ -155,7 +133,7 @@ func TestUnreadThatTakesTooLong(t *testing.T) {
 		t.Errorf("meanwhile a replay gives %v", got)
 	}
 	for range pages {
-		if err := <-late; !errors.Is(err, store.ErrUnlisted) {
+		if err := <-late; !errors.Is(err, store.ErrUnreadUnreadable) {
 			t.Errorf("the list that takes too long gives %v", err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"os"
 
-	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
+	"github.com/seed-64e334f9/notification-gateway/store/crmdb"
 )
 
 // besideGateway is the stack where gateways run already, as in
@@ -22,8 +22,8 @@ func besideGateway(ctx context.Context, address string) (*stack, error) {
 	if database == "" || secret == "" {
 		return nil, errors.New("DATABASE_URL, GATEWAY_JWT_SECRET: required with -gateway")
 	}
-	s := &stack{secret: []byte(secret), public: gateway}
-	if s.crm, err = throwaway.Open(ctx, database); err != nil {
+	s := &stack{secret: []byte(secret), address: func() *url.URL { return gateway }}
+	if s.crm, err = crmdb.Open(ctx, database); err != nil {
 		return nil, fmt.Errorf("open the CRM's database: %w", err)
 	}
 	s.later(func() error { s.crm.Close(); return nil })

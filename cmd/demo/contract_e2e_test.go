@@ -106,12 +106,12 @@ async function reloadList() { if (++reloads == 1) throw new Error("the CRM is aw
 	if n := f.left(); n != 0 {
 		t.Errorf("%d faults were not met", n)
 	}
-	if err := p.stack.insert(ctx, people[1].ID, "lead", 1); err != nil {
+	if _, err := p.stack.insert(ctx, people[1].ID, "lead", 1); err != nil {
 		t.Fatal(err)
 	}
 	do(t, ctx, until(`got.length == 1`))
 	server.CloseClientConnections() // the browser connects again by itself
-	if err := p.stack.insert(ctx, people[1].ID, "lead", 2); err != nil {
+	if _, err := p.stack.insert(ctx, people[1].ID, "lead", 2); err != nil {
 		t.Fatal(err)
 	}
 	do(t, ctx, until(`got.length >= 2`), chromedp.Evaluate[chromedp.Void](`last = "nonsense"; connect(); undefined`), until(`reloads == 2`))
@@ -154,7 +154,7 @@ func contractProcess(t *testing.T, p *page, program, language, driver string) {
 		}
 	}()
 	insert := func() {
-		if err := p.stack.insert(ctx, people[0].ID, "reminder", 1); err != nil {
+		if _, err := p.stack.insert(ctx, people[0].ID, "reminder", 1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,7 +174,7 @@ func contractProcess(t *testing.T, p *page, program, language, driver string) {
 		t.Errorf("%d faults were not met", n)
 	}
 	server.CloseClientConnections()
-	if err := p.stack.insert(ctx, people[0].ID, "lead", 1); err != nil {
+	if _, err := p.stack.insert(ctx, people[0].ID, "lead", 1); err != nil {
 		t.Fatal(err)
 	}
 	for title := range titles {

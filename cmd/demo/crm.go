@@ -7,12 +7,13 @@ import (
 
 // person is a user of the demo: an employee of the reference CRM.
 type person struct {
-	ID   int    `json:"id"`
-	Name string `json:"name"`
-	Role string `json:"role"`
+	ID    int    `json:"id"`
+	Name  string `json:"name"`
+	Role  string `json:"role"`
+	login int    // auth_user.id, which is what a token names
 }
 
-var people = [2]person{{5, "Alice Archer", "Account executive"}, {7, "Bob Baker", "Support engineer"}}
+var people = [2]person{{5, "Alice Archer", "Account executive", 1}, {7, "Bob Baker", "Support engineer", 2}}
 
 const peopleSQL = `
 INSERT INTO employees (id, first_name, last_name, email) VALUES
@@ -50,11 +51,17 @@ INSERT INTO notifications (user_id, notification_type, title, message, task_id, 
 SELECT $1, 'task_reminder', 'Reminder: ' || t.title, format('"%s" is due today.', t.title), t.id, r.id FROM t, r`,
 }
 
-// insert writes one notification as the CRM would.
-func (s *stack) insert(ctx context.Context, user int, kind string, example int) error {
+// insert writes one notification as the CRM would, and returns its ID.
+func (s *stack) insert(ctx context.Context, user int, kind string, example int) (id int, err error) {
 	statement, ok := inserts[kind]
 	if !ok {
-		return fmt.Errorf("there is no kind %q", kind)
+		return 0, fmt.Errorf("there is no kind %q", kind)
 	}
-	return s.crm.Exec(ctx, statement, user, example)
+	err = s.crm.QueryRow(ctx, []any{&id}, statement+" RETURNING id", user, example)
+	return id, err
+}
+
+// markRead is what the CRM's own button does.
+func (s *stack) markRead(ctx context.Context, user, id int) error {
+	return s.crm.Exec(ctx, "UPDATE notifications SET is_read = true, read_at = now(), updated_at = now() WHERE user_id = $1 AND id = $2 AND NOT is_read", user, id)
 }

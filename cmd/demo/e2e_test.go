@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 var update = flag.Bool("update", false, "write the README's screenshot")
@@ -55,14 +56,14 @@ func TestE2E(t *testing.T) {
 
 	// The document's clients talk to the gateway's own port: a proxy of ours
 	// between them would frame the stream anew and hide a fault.
-	gateway := "http://" + s.gateway.Public
+	gateway := func() string { return s.address().String() } // another one after a replica was killed
 	t.Run("SeedNode", func(t *testing.T) {
 		t.Parallel()
-		seedProcess(t, p, gateway, "node", "testdata/node_driver.js", "testdata/seed/node.js")
+		seedProcess(t, p, gateway(), "node", "testdata/node_driver.js", "testdata/seed/node.js")
 	})
 	t.Run("SeedPython", func(t *testing.T) {
 		t.Parallel()
-		seedProcess(t, p, gateway, "/usr/bin/python3", "testdata/python_driver.py", "testdata/seed/client.py")
+		seedProcess(t, p, gateway(), "/usr/bin/python3", "testdata/python_driver.py", "testdata/seed/client.py")
 	})
 	t.Run("SeedBrowser", func(t *testing.T) {
 		t.Parallel()
@@ -85,6 +86,8 @@ follow(sys.argv[1], lambda: sys.argv[2], lambda n: print(json.dumps(n), flush=Tr
 `)
 	})
 	t.Run("Page", func(t *testing.T) { demoPage(t, server.URL) })
+	t.Run("Tabs", func(t *testing.T) { demoTabs(t, p, server.URL) })
+	t.Run("Faults", func(t *testing.T) { demoFaults(t, server.URL) })
 	t.Run("PageNarrow", func(t *testing.T) { demoPageNarrow(t, server.URL) })
 }
 
@@ -125,7 +128,7 @@ func seedProcess(t *testing.T, p *page, base, program, driver, client string) {
 	ping := func(d map[string]any) bool { return d["timestamp"] != nil }
 	next("connected", func(d map[string]any) bool { return d["message"] == "Connected to notification stream" })
 	for i := range 2 { // one before and one after a ping
-		if err := p.stack.insert(ctx, people[0].ID, "task", i); err != nil {
+		if _, err := p.stack.insert(ctx, people[0].ID, "task", i); err != nil {
 			t.Fatal(err)
 		}
 		next("the notification", func(d map[string]any) bool {
@@ -149,7 +152,7 @@ localStorage.setItem("auth_token", %q);
 function showNotificationToast(n) { got.push(n); }
 function updateNotificationCount() { counted++; }
 console.log = (...args) => said.push(args.join(" "));
-</script><script>%s</script>`, p.stack.gateway.Public, token, browserClient)
+</script><script>%s</script>`, p.stack.address().Host, token, browserClient)
 }
 
 func seedBrowser(t *testing.T, p *page, base string) {
@@ -157,7 +160,7 @@ func seedBrowser(t *testing.T, p *page, base string) {
 	do(t, ctx, chromedp.Navigate(base+"/seed.html"),
 		until(`said.some((s) => s.startsWith("Connected: Connected to"))`))
 	for i := range 2 {
-		if err := p.stack.insert(ctx, people[1].ID, "lead", i); err != nil {
+		if _, err := p.stack.insert(ctx, people[1].ID, "lead", i); err != nil {
 			t.Fatal(err)
 		}
 		do(t, ctx, until(fmt.Sprintf(`got.length == %d && counted == got.length && got.at(-1).lead_data != null`, i+1)),
@@ -166,56 +169,140 @@ func seedBrowser(t *testing.T, p *page, base string) {
 	}
 }
 
+// items counts a user's notifications on the page, and live says whether they
+// come.
+func items(user int) string {
+	return fmt.Sprintf(`document.querySelectorAll("#user-%d .item").length`, user)
+}
+
+func live(user int) string {
+	return fmt.Sprintf(`document.querySelector("#user-%d .state.live") != null`, user)
+}
+
+func click(selector string) chromedp.Action[chromedp.Void] {
+	return chromedp.Click(chromedp.CSS(selector))
+}
+
+// happened waits for words in a user's timeline.
+func happened(user int, words string) chromedp.Action[chromedp.Void] {
+	return until(fmt.Sprintf(`document.querySelector("#user-%d .timeline").textContent.includes(%q)`, user, words))
+}
+
 // demoPage is the demo as its viewer sees it: what was inserted for one user
 // shows there alone, and what was missed while the line was cut comes back.
 func demoPage(t *testing.T, base string) {
 	ctx := browser(t)
-	items := func(user int) string {
-		return fmt.Sprintf(`document.querySelectorAll("#user-%d .item").length`, user)
-	}
-	live := func(user int) string {
-		return fmt.Sprintf(`document.querySelector("#user-%d .state.live") != null`, user)
-	}
-	do(t, ctx, chromedp.EmulateViewport(1280, 860), chromedp.Navigate(base+"/"),
+	do(t, ctx, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(base+"/"),
 		until(live(5)+" && "+live(7)),
-		chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=task]`)), until(items(5)+" == 1"),
-		chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=lead]`)), until(items(5)+" == 2"),
-		chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=reminder]`)), until(items(5)+" == 3"),
-		chromedp.Click(chromedp.CSS(`#user-7 button[data-kind=lead]`)), until(items(7)+" == 1"))
+		click(`#user-5 button[data-kind=task]`), until(items(5)+" == 1"),
+		click(`#user-5 button[data-kind=lead]`), until(items(5)+" == 2"),
+		click(`#user-5 button[data-kind=reminder]`), until(items(5)+" == 3"),
+		click(`#user-7 button[data-kind=lead]`), until(items(7)+" == 1"))
 	if alices := value(t, ctx, chromedp.Evaluate[int](items(5))); alices != 3 {
 		t.Errorf("Alice sees %d notifications, want her own 3", alices)
 	}
-	do(t, ctx, chromedp.Click(chromedp.CSS(`#user-7 .cut`)),
+	do(t, ctx, click(`#user-7 .cut`),
 		until(`document.querySelector("#user-7 .state.cut") != null`),
-		chromedp.Click(chromedp.CSS(`#user-7 button[data-count="20"]`)),
+		until(`/cut for \d s more: press/.test(document.querySelector("#user-7 .state .text").textContent)`),
+		click(`#user-7 button[data-count="20"]`),
 		until(items(7)+" == 21"),
 		until(`document.querySelector("#user-7 .state .text").textContent.includes("20 caught up")`))
-	do(t, ctx, chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=task]`)), until(items(5)+" == 4"))
-	// The page shows how it should be done: no token in any URL, the session in
-	// a cookie that scripts cannot read, and one user's not sent for the other.
-	if urls := value(t, ctx, chromedp.Evaluate[string](`performance.getEntries().map((e) => e.name).join(" ") + document.cookie`)); strings.Contains(urls, "token") || !strings.Contains(urls, "/session/") {
+	do(t, ctx, click(`#user-5 button[data-kind=task]`), until(items(5)+" == 4"))
+	// The page shows how it should be done: no token in any URL.
+	if urls := value(t, ctx, chromedp.Evaluate[string](`performance.getEntries().map((e) => e.name).join(" ") + document.cookie`)); strings.Contains(urls, "token=") || !strings.Contains(urls, "/stream/") {
 		t.Errorf("the page asked for %s", urls)
 	}
 	do(t, ctx, until(`document.getAnimations().length == 0`))
-	picture := value(t, ctx, chromedp.CaptureScreenshot())
+	picture(t, ctx, "WIDE_PICTURE")
 	if *update {
-		if err := os.WriteFile("../../deploy/demo.png", picture, 0o644); err != nil {
+		if err := os.WriteFile("../../deploy/demo.png", value(t, ctx, chromedp.CaptureScreenshot()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// A page that scrolls sideways on a telephone is broken there.
+// demoTabs is the page in several tabs: one stream for each user, what is unread
+// after a reload, and what was read nowhere any more.
+func demoTabs(t *testing.T, p *page, base string) {
+	ctx := browser(t)
+	do(t, ctx, chromedp.Navigate(base+"/"), until(live(5)+" && "+live(7)+" && "+items(5)+" == 4"))
+	for range 4 {
+		tab, cancel := chromedp.NewContext(ctx)
+		t.Cleanup(cancel)
+		do(t, tab)
+		do(t, tab, chromedp.Navigate(base+"/"), until(live(5)+" && "+items(5)+" == 4 && "+items(7)+" == 21"))
+	}
+	// A tab that joins reads what is unread through a stream of its own, for a moment.
+	open := func() int {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.lines[5]) + len(p.lines[7])
+	}
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(waitFor); open() != 2; <-look.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("five tabs of two users hold %d streams, want 2", open())
+		}
+	}
+	do(t, ctx, chromedp.Evaluate[chromedp.Void](`document.querySelector("#user-5 .item .read").focus()`),
+		chromedp.KeyEvent(kb.Enter), until(`document.querySelector("#user-5 .badge").textContent == "3"`),
+		chromedp.Reload(), until(live(5)+" && "+items(5)+" == 3"))
+}
+
+// demoFaults presses what breaks things: a row that is inserted meanwhile comes.
+func demoFaults(t *testing.T, base string) {
+	ctx := browser(t)
+	do(t, ctx, chromedp.Navigate(base+"/"), until(live(5)+" && "+items(5)+" >= 1"))
+	insert := func() {
+		t.Helper()
+		n := value(t, ctx, chromedp.Evaluate[int](items(5)))
+		do(t, ctx, click(`#user-5 button[data-kind=task]`), until(fmt.Sprintf("%s == %d", items(5), n+1)))
+	}
+	do(t, ctx, click(`#user-5 .expire`), happened(5, "the next token lasts"))
+	insert()
+	do(t, ctx, happened(5, "the token is about to expire"))
+	insert()
+	do(t, ctx, click(`[data-system=replica]`), happened(5, "was killed, and runs again"), until(live(5)))
+	insert()
+	do(t, ctx, click(`[data-system=postgres]`), happened(5, "Postgres was away for"), until(live(5)))
+	insert()
+}
+
+// A page that scrolls sideways on a telephone is broken there; so is one that is
+// not to be read in the dark.
 func demoPageNarrow(t *testing.T, base string) {
 	ctx := browser(t)
 	do(t, ctx, chromedp.EmulateViewport(400, 860), chromedp.Navigate(base+"/"),
 		until(`document.querySelectorAll(".state.live").length == 2`),
-		chromedp.Click(chromedp.CSS(`#user-5 button[data-kind=task]`)),
-		until(`document.querySelectorAll(".item").length == 1`))
+		click(`#user-5 button[data-kind=task]`),
+		until(`document.querySelector("#user-5 .item") != null`))
 	if width := value(t, ctx, chromedp.Evaluate[int](`document.documentElement.scrollWidth`)); width > 400 {
 		t.Errorf("the page is %d pixels wide at 400", width)
 	}
-	if name := os.Getenv("NARROW_PICTURE"); name != "" {
+	picture(t, ctx, "NARROW_PICTURE")
+	for scheme, name := range map[string]string{"dark": "NARROW_DARK_PICTURE", "light": "NARROW_LIGHT_PICTURE"} {
+		_, err := chromedp.Run(ctx, func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
+			var nothing map[string]any
+			return chromedp.Void{}, target.Call(ctx, "Emulation.setEmulatedMedia", map[string]any{
+				"features": []map[string]any{{"name": "prefers-color-scheme", "value": scheme}},
+			}, &nothing)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		do(t, ctx, until(fmt.Sprintf(`matchMedia("(prefers-color-scheme: %s)").matches`, scheme)))
+		picture(t, ctx, name)
+		do(t, ctx, chromedp.EmulateViewport(1280, 900))
+		picture(t, ctx, strings.Replace(name, "NARROW", "WIDE", 1))
+		do(t, ctx, chromedp.EmulateViewport(400, 860))
+	}
+}
+
+// picture writes a screenshot into the file that a variable names.
+func picture(t *testing.T, ctx context.Context, variable string) {
+	t.Helper()
+	if name := os.Getenv(variable); name != "" {
 		if err := os.WriteFile(name, value(t, ctx, chromedp.CaptureScreenshot()), 0o644); err != nil {
 			t.Fatal(err)
 		}

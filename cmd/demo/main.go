@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}()
 	p := newPage(s)
 	base := "http://" + listener.Addr().String()
-	if s.gateway == nil {
+	if s.exited == nil {
 		say("The page is at %s/", base)
 	} else {
 		say("\nThe demo is at %s/ (Ctrl-C ends it and takes everything away)\n", base)
@@ -86,7 +86,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case <-ctx.Done():
 	case err = <-failed:
 		fmt.Fprintln(stderr, "demo:", err)
-	case <-s.ended():
+	case <-s.exited:
 		err = errors.New("the gateway ended by itself")
 		fmt.Fprintln(stderr, "demo:", err)
 	}

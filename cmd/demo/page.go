@@ -21,17 +21,15 @@ import (
 //go:embed web
 var web embed.FS
 
-// usersPath is in front of the gateway's path for each user of the page. In a
-// CRM one browser has one user, and the session cookie is the host's. Here two
-// users share a browser: a path for each keeps their cookies apart as cookies
-// themselves do it (RFC 6265 section 5.1.4), without other host names, which
-// may not resolve, or frames, which would hide the page's code.
+// usersPath is in front of the gateway's path for each user of the page, so that
+// the line of one can be cut. A CRM's page has one user and no such path.
 const usersPath = "/users/"
 
 const (
-	tokenLife = 12 * time.Hour
-	cutTime   = 5 * time.Second // how long a user's line stays cut
-	maxBurst  = 100
+	tokenLife      = 12 * time.Hour
+	shortTokenLife = 8 * time.Second // of one that expires before the viewer's eyes
+	cutTime        = 5 * time.Second // how long a user's line stays cut
+	maxBurst       = 100
 )
 
 // page serves the demo's page, plays the CRM for its buttons, and stands
@@ -40,15 +38,18 @@ const (
 type page struct {
 	stack *stack
 
+	system sync.Mutex // held while Postgres or a replica is restarted
+
 	mu       sync.Mutex
 	users    map[string]int                               // token → user; guarded by mu
 	lines    map[int]map[*http.Request]context.CancelFunc // open requests by user; guarded by mu
 	cutUntil map[int]time.Time                            // guarded by mu
+	short    map[int]bool                                 // whose next token expires soon; guarded by mu
 	examples int                                          // counts inserts; guarded by mu
 }
 
 func newPage(s *stack) *page {
-	return &page{stack: s, users: map[string]int{}, lines: map[int]map[*http.Request]context.CancelFunc{}, cutUntil: map[int]time.Time{}}
+	return &page{stack: s, users: map[string]int{}, lines: map[int]map[*http.Request]context.CancelFunc{}, cutUntil: map[int]time.Time{}, short: map[int]bool{}}
 }
 
 func (p *page) handler() http.Handler {
@@ -60,7 +61,12 @@ func (p *page) handler() http.Handler {
 	mux.Handle("/", http.FileServerFS(files))
 	mux.HandleFunc("GET /demo/people", p.servePeople)
 	mux.HandleFunc("POST /demo/insert", p.serveInsert)
+	mux.HandleFunc("GET /demo/token", p.serveToken)
+	mux.HandleFunc("POST /demo/read", p.serveRead)
 	mux.HandleFunc("POST /demo/cut", p.serveCut)
+	mux.HandleFunc("POST /demo/expire", p.serveExpire)
+	mux.HandleFunc("POST /demo/postgres", p.servePostgres)
+	mux.HandleFunc("POST /demo/replica", p.serveReplica)
 	proxy := p.proxy()
 	mux.HandleFunc("/api/notifications/", proxy)
 	mux.HandleFunc(usersPath+"{user}/api/notifications/", proxy)
@@ -69,7 +75,14 @@ func (p *page) handler() http.Handler {
 
 // token mints what the CRM's login would give the user.
 func (p *page) token(who person) (string, error) {
-	claims, err := auth.Claims("user_id", strconv.Itoa(who.ID), tokenLife)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	life := tokenLife
+	if p.short[who.ID] {
+		life = shortTokenLife
+		delete(p.short, who.ID)
+	}
+	claims, err := auth.Claims("user_id", strconv.Itoa(who.login), life)
 	if err != nil {
 		return "", err
 	}
@@ -77,35 +90,42 @@ func (p *page) token(who person) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.users[token] = who.ID
 	return token, nil
 }
 
 func (p *page) servePeople(w http.ResponseWriter, _ *http.Request) {
-	type entry struct {
-		person
-		Token string `json:"token"`
-	}
-	var out []entry
+	answer(w, map[string]any{"people": people, "own": p.stack.killReplica != nil, "cut": cutTime.Seconds(), "token": shortTokenLife.Seconds()})
+}
+
+// serveToken is the CRM's login, which asks for no password here.
+func (p *page) serveToken(w http.ResponseWriter, r *http.Request) {
 	for _, who := range people {
+		if r.URL.Query().Get("user") != strconv.Itoa(who.ID) {
+			continue
+		}
 		token, err := p.token(who)
 		if err != nil {
 			http.Error(w, "no token could be made", http.StatusInternalServerError)
 			return
 		}
-		out = append(out, entry{who, token})
+		answer(w, map[string]any{"token": token})
+		return
 	}
+	http.Error(w, "nobody has this number", http.StatusNotFound)
+}
+
+func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	json.NewEncoder(w).Encode(out) //nolint:errcheck // the page is gone
+	json.NewEncoder(w).Encode(v) //nolint:errcheck // the page is gone
 }
 
 // command is what the page's buttons send.
 type command struct {
 	User  int    `json:"user"`
 	Kind  string `json:"kind"`
+	ID    int    `json:"id"`
 	Count int    `json:"count"`
 }
 
@@ -128,18 +148,34 @@ func (p *page) serveInsert(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the kind is task, lead or reminder", http.StatusBadRequest)
 		return
 	}
+	ids := make([]int, 0, c.Count)
 	for range c.Count {
 		p.mu.Lock()
 		p.examples++
 		example := p.examples
 		p.mu.Unlock()
-		if err := p.stack.insert(r.Context(), c.User, c.Kind, example); err != nil {
+		id, err := p.stack.insert(r.Context(), c.User, c.Kind, example)
+		if err != nil {
 			log.Printf("insert: %v", err)
-			http.Error(w, "the row could not be inserted", http.StatusInternalServerError)
+			http.Error(w, "the row could not be inserted: Postgres does not answer", http.StatusInternalServerError)
 			return
 		}
+		ids = append(ids, id)
 	}
-	w.WriteHeader(http.StatusNoContent)
+	answer(w, map[string]any{"ids": ids})
+}
+
+func (p *page) serveRead(w http.ResponseWriter, r *http.Request) {
+	c, ok := readCommand(w, r)
+	if !ok {
+		return
+	}
+	if err := p.stack.markRead(r.Context(), c.User, c.ID); err != nil {
+		log.Printf("mark as read: %v", err)
+		http.Error(w, "the row could not be updated: Postgres does not answer", http.StatusInternalServerError)
+		return
+	}
+	answer(w, map[string]any{})
 }
 
 // serveCut breaks a user's connections as a dead network would, and keeps them
@@ -151,31 +187,71 @@ func (p *page) serveCut(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	p.cutUntil[c.User] = time.Now().Add(cutTime)
-	for _, cancel := range p.lines[c.User] {
+	p.breakLinesLocked(c.User)
+	p.mu.Unlock()
+	answer(w, map[string]any{})
+}
+
+// serveExpire gives a user's page a token that expires soon.
+func (p *page) serveExpire(w http.ResponseWriter, r *http.Request) {
+	c, ok := readCommand(w, r)
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	p.short[c.User] = true
+	p.breakLinesLocked(c.User) // with the next stream comes the next token
+	p.mu.Unlock()
+	answer(w, map[string]any{})
+}
+
+func (p *page) breakLinesLocked(user int) {
+	for _, cancel := range p.lines[user] {
 		cancel()
 	}
-	p.mu.Unlock()
-	w.WriteHeader(http.StatusNoContent)
+}
+
+func (p *page) servePostgres(w http.ResponseWriter, r *http.Request) {
+	if p.stack.restartPostgres == nil {
+		http.Error(w, "this Postgres is not the demo's own", http.StatusConflict)
+		return
+	}
+	p.system.Lock()
+	defer p.system.Unlock()
+	began := time.Now()
+	if err := p.stack.restartPostgres(context.WithoutCancel(r.Context())); err != nil {
+		log.Printf("restart Postgres: %v", err)
+		http.Error(w, "Postgres could not be restarted", http.StatusInternalServerError)
+		return
+	}
+	answer(w, map[string]any{"ms": time.Since(began).Milliseconds()})
+}
+
+func (p *page) serveReplica(w http.ResponseWriter, r *http.Request) {
+	if p.stack.killReplica == nil {
+		http.Error(w, "these gateways are not the demo's own", http.StatusConflict)
+		return
+	}
+	p.system.Lock()
+	defer p.system.Unlock()
+	number, err := p.stack.killReplica(context.WithoutCancel(r.Context()))
+	if err != nil {
+		log.Printf("kill a replica: %v", err)
+		http.Error(w, "no replica could be killed", http.StatusInternalServerError)
+		return
+	}
+	answer(w, map[string]any{"number": number})
 }
 
 // proxy passes requests on to the gateway, event by event. The gateway knows
-// nothing of the users' paths, so that the cookie's Path is put behind them.
+// nothing of the users' paths.
 func (p *page) proxy() http.HandlerFunc {
 	forward := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(p.stack.public)
+			r.SetURL(p.stack.address())
 			r.Out.URL.Path = strings.TrimPrefix(r.In.URL.Path, userPath(r.In))
 			r.Out.URL.RawPath = ""
 			r.Out.Host = r.In.Host // the gateway compares it with Origin
-		},
-		ModifyResponse: func(resp *http.Response) error {
-			cookies := resp.Cookies()
-			resp.Header.Del("Set-Cookie")
-			for _, c := range cookies {
-				c.Path = userPath(resp.Request) + c.Path
-				resp.Header.Add("Set-Cookie", c.String())
-			}
-			return nil
 		},
 		FlushInterval: -1, // at once
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {

@@ -28,7 +28,7 @@ type config struct {
 	AdminAddr         string        `envconfig:"GATEWAY_ADMIN_ADDR" default:"127.0.0.1:9090" desc:"listener of /livez, /readyz, /metrics and /debug/pprof/"`
 	PathPrefix        string        `envconfig:"GATEWAY_PATH_PREFIX" default:"/api/notifications" desc:"path in front of /stream/ and /session/"`
 	JWTSecret         string        `envconfig:"GATEWAY_JWT_SECRET" desc:"shared secret for HS256/384/512, at least 32 bytes; several, comma-separated, for rotation"`
-	JWKSURL           string        `envconfig:"GATEWAY_JWKS_URL" desc:"key set for RS/PS/ES/EdDSA; may be set beside the secret"`
+	JWKSURL           string        `envconfig:"GATEWAY_JWKS_URL" desc:"key set for RS/PS/ES/EdDSA; may be set beside the secret; read again every minute, so a key that left it counts for a minute at the most"`
 	JWKSFile          string        `envconfig:"GATEWAY_JWKS_FILE" desc:"the same keys from a file: a key set or PEM public keys; read again when it changes"`
 	AuthURL           string        `envconfig:"GATEWAY_AUTH_URL" desc:"endpoint of the CRM that says whom a request's cookies or Authorization name, for logins that are no JWT"`
 	AuthField         string        `envconfig:"GATEWAY_AUTH_FIELD" default:"/id" desc:"where in its JSON answer the user stands: a name or a JSON pointer"`
@@ -67,8 +67,8 @@ type config struct {
 
 const durationForm = "a duration such as 30s, 5m or 168h"
 
-// readConfig reads the environment. Its error names each bad variable and
-// never holds a value, because the value may be a secret.
+// readConfig reads the environment. Its error names the bad variable and never
+// holds its value, which may be a secret.
 func readConfig() (config, error) {
 	if err := unsetEmpty(); err != nil {
 		return config{}, err

@@ -34,7 +34,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// usageError is a mistake of whoever typed the command or set a variable: exit 2.
+// usageError is a mistake in the command line or in a variable: exit 2.
 type usageError struct{ error }
 
 // run carries one command out and returns its exit status: 0 done, 1 not

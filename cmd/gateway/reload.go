@@ -42,7 +42,7 @@ type reloader struct {
 }
 
 // run looks at the files until ctx ends, and returns its cause. SIGHUP makes it
-// look at once and use what it finds: who sends it has finished writing.
+// look at once and use what it finds: it is sent when the files are complete.
 func (r *reloader) run(ctx context.Context) error {
 	pause := time.NewTimer(0)
 	defer pause.Stop()

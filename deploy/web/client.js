@@ -8,8 +8,8 @@ const TICK = 2000; // ms between looks at the clock
 const ASK = 4000; // ms without a word of the leader: a follower asks
 const DEAD = 3000; // ms without an answer: it takes over
 const SILENCE = 75000; // ms without a word of the server, until two pings came
-const LONG = 10000; // ms that a stream lives to count as a success
-const ROWS = 1000; // rows whose last state a tab remembers
+const LONG = 10000; // ms that a stream must live to be a success
+const ROWS = 1000; // that a tab remembers
 const EVENTS = ["connected", "notification", "updated", "removed", "refresh", "unread", "ping", "reset", "error"];
 
 /** @param {string} token */
@@ -33,6 +33,9 @@ const rest = (ms, signal) => new Promise((done) => {
   globalThis.addEventListener?.("online", end);
   signal.addEventListener("abort", end, { once: true });
 });
+
+/** @param {number} failures */
+const pause = (failures) => Math.min(30000, 500 * 2 ** failures) * (0.5 + Math.random() / 2);
 
 /** @param {Response} r @returns {Promise<End>} */
 async function failure(r) {
@@ -74,7 +77,6 @@ export function connect(o) {
   if (o.changes) wished.set("changes", "true");
   if (o.count) wished.set("count", "true");
   const room = `${wished}`; // tabs that wish for other events have another stream
-  const me = Math.random().toString(36).slice(2);
   const able = !!globalThis.navigator?.locks && "BroadcastChannel" in globalThis;
   let share = able && o.share !== false;
 
@@ -84,7 +86,7 @@ export function connect(o) {
   let name = "", channel, queued, leading; // queued: waits for the lock; leading: holds it
   let epoch = 0, from = null; // when the present leader began, and the place that it began at
   let place = [0, 0]; // the leader and the number of the event that this tab had last
-  let behind = false, heard = 0, asked = 0, streams = 0, replayed = !o.replay, stealing;
+  let behind = false, heard = 0, asked = 0, replayed = !o.replay, stealing;
   const life = new AbortController();
   let ready = false, running = false, frozen = false, ended = false;
 
@@ -132,15 +134,16 @@ export function connect(o) {
     else if (event === "removed") call(o.onRemoved, v.id);
   }
 
-  /** Opens streams one after the other, until it is aborted or the user is refused. */
+  /** Opens one stream after the other, until it is aborted or refused. */
   async function run(signal, query, take, tell) {
-    let failures = 0, refused = false, silence = SILENCE, next;
+    let failures = 0, refused = false, silence = SILENCE, next, one;
+    const drop = () => one?.abort();
+    for (const s of [signal, life.signal]) s.addEventListener("abort", drop);
     while (!signal.aborted) {
-      const one = new AbortController(), at = me + ++streams;
-      const drop = () => one.abort();
-      for (const s of [signal, life.signal]) s.addEventListener("abort", drop);
+      one = new AbortController();
+      const at = `${Math.random()}`; // names the stream
       let end, why, renewal, live = 0, got = Date.now(), ping = 0, bearer;
-      const cut = (code) => { why = { code }; one.abort(); };
+      const cut = (code) => { why = { code }; drop(); };
       const watch = setInterval(() => Date.now() - got > silence && cut("silent"), TICK);
       const again = refused;
       const on = async ({ event, data, id, retry }) => {
@@ -187,8 +190,7 @@ export function connect(o) {
       }
       clearInterval(watch);
       clearTimeout(renewal);
-      for (const s of [signal, life.signal]) s.removeEventListener("abort", drop);
-      one.abort();
+      drop();
       if (signal.aborted || ended) return;
       end = why ?? end;
       if (end.code === "renewed") continue;
@@ -200,7 +202,7 @@ export function connect(o) {
       tell("connecting", end.detail ?? end.code);
       if (failures < 3 && (end.status === 401 || end.code === "token_expired" || end.code === "silent")) continue;
       const least = end.wait || (end.code === "replaced" ? 60000 : 0);
-      await rest(least ? least * (1 + Math.random() / 2) : Math.min(30000, 500 * 2 ** failures) * (0.5 + Math.random() / 2), signal);
+      await rest(least ? least * (1 + Math.random() / 2) : pause(failures), signal);
     }
   }
 
@@ -227,7 +229,7 @@ export function connect(o) {
   });
 
   async function lead(signal) {
-    let sure = 0, stale = "";
+    let sure = 0, stale = "", listing = false; // listing: the unread come, and may come again
     from = last ? place : null;
     epoch = Math.max(Date.now(), epoch + 1);
     place = [epoch, 0];
@@ -251,16 +253,19 @@ export function connect(o) {
         }
         user = v.user;
         stale = !last && o.replay ? id : ""; // until its replay has ended, this stream proves nothing
+        listing = !!stale;
         if (stale) replayed = true;
         if (id !== stale) last = id;
         show("live");
-        return post({ replays: !!stale });
+        return post({ replays: listing });
       }
       if (id !== stale) last = id;
+      const by = listing ? `${at}?` : at;
+      listing &&= id === stale;
       if (event === "ping") return post();
       place[1]++;
-      post({ event, data, at });
-      deliver({ event, data, at });
+      post({ event, data, at: by });
+      deliver({ event, data, at: by });
     }, say);
   }
 
@@ -284,7 +289,7 @@ export function connect(o) {
   }
 
   function hear(m) {
-    if (m.out) return stop("signed-out", "");
+    if (m.out) return stop("signed-out");
     if (m.room !== room || ended) return;
     if (m.ask) return leading && post();
     if (m.epoch < epoch || frozen) return; // a leader that does not know yet that another took over
@@ -319,7 +324,7 @@ export function connect(o) {
     }, Math.random() * 500);
   }
 
-  /** Brings this tab the unread rows, which the leader had before. */
+  /** The unread came before this tab did. */
   function replay() {
     replayed = true;
     const over = new AbortController();
@@ -361,7 +366,7 @@ export function connect(o) {
 
   function settle() {
     const online = globalThis.navigator?.onLine !== false;
-    // Without locks (plain HTTP) each tab has a stream: only those that are seen may keep it.
+    // Without locks (plain HTTP) each tab has a stream: while it is seen.
     const seen = able || o.share === false || page?.visibilityState !== "hidden";
     const run = ready && !ended && !frozen && online && seen;
     if (!online && !ended) show("offline");
@@ -383,11 +388,11 @@ export function connect(o) {
 
   async function signOut() {
     channel?.postMessage({ out: true });
-    stop("signed-out", "");
+    stop("signed-out");
     if (!o.token) await fetch(`${base}/session/`, { method: "DELETE", credentials: "include" }).catch(() => {});
   }
 
-  /** Whose tabs share: named by the page, else by the token's claims, else by the server. */
+  /** Whose tabs share: as the token says, else the server. */
   async function identify() {
     const over = new AbortController();
     for (let failures = 0; o.token && !ended; failures++) {
@@ -399,7 +404,7 @@ export function connect(o) {
         return c && JSON.stringify(c);
       } catch (e) {
         show("connecting", `${e}`);
-        await rest(Math.min(30000, 500 * 2 ** failures), life.signal);
+        await rest(pause(failures), life.signal);
       }
     }
     if (o.token) return;

@@ -124,9 +124,10 @@ func TestE2EListMissesNothing(t *testing.T) {
 			tab.until(`list`)
 		}
 	})
+	rows := r.rows()
 	for _, tab := range all {
-		tab.until(fmt.Sprintf(`%d in got`, r.written[len(r.written)-1]))
-		want := strings.Trim(strings.ReplaceAll(fmt.Sprint(r.written), " ", ","), "[]")
+		tab.until(fmt.Sprintf(`%d in got`, rows[len(rows)-1]))
+		want := strings.Trim(strings.ReplaceAll(fmt.Sprint(rows), " ", ","), "[]")
 		if missing := eval[string](tab, fmt.Sprintf(`[%s].filter((id) => !(id in got) && !list.includes(id)).join()`, want)); missing != "" {
 			t.Errorf("%s has neither listed nor been given %s", tab.name, missing)
 		}
@@ -155,6 +156,41 @@ func TestE2EReplayOfUnread(t *testing.T) {
 	r.eventually("one stream is left", func() bool { return r.front.streams() == 1 })
 }
 
+// A row that commits while the unread are listed is among them, and comes again
+// behind them, in the same stream.
+func TestE2EReplayRepeats(t *testing.T) {
+	r := setup(t)
+	rest := make(chan string)
+	r.front.set(func(f *front) {
+		f.answer = func(w http.ResponseWriter, req *http.Request) bool {
+			w.Header().Set("Content-Type", "text/event-stream")
+			if req.URL.Query().Get("replay") != "unread" {
+				t.Errorf("it asked for %s", req.URL.RawQuery)
+			}
+			fmt.Fprint(w, "id: a\nevent: connected\ndata: {\"user\":5}\n\nevent: notification\ndata: {\"id\":1,\"user\":5}\n\n"+
+				"id: b\nevent: notification\ndata: {\"id\":2,\"user\":5}\n\n")
+			http.NewResponseController(w).Flush()
+			for {
+				select {
+				case e := <-rest:
+					io.WriteString(w, e)
+					http.NewResponseController(w).Flush()
+				case <-req.Context().Done():
+					return true
+				}
+			}
+		}
+	})
+	tab := r.open(`{"replay":"unread"}`)
+	tab.until(`order.length === 2`)
+	rest <- "id: c\nevent: notification\ndata: {\"id\":1,\"user\":5}\n\nid: c\nevent: notification\ndata: {\"id\":2,\"user\":5}\n\n" +
+		"id: d\nevent: notification\ndata: {\"id\":3,\"user\":5}\n\n"
+	tab.until(`3 in got`)
+	if got := eval[string](tab, `order.join()`); got != "1,2,3" {
+		t.Errorf("it was given %s", got)
+	}
+}
+
 // A page that is left and come back to, from the browser's cache or not, is
 // again a tab as the others.
 func TestE2EBackAndForward(t *testing.T) {
@@ -170,7 +206,7 @@ func TestE2EBackAndForward(t *testing.T) {
 	})
 	t.Logf("from the cache: %t", eval[bool](leader, `order.length > 0 && performance.getEntriesByType("navigation")[0].type !== "back_forward"`))
 	r.tally(others...)
-	leader.since = len(r.written)
+	leader.since = len(r.rows())
 	r.during(func() {})
 	r.tally(all...)
 }

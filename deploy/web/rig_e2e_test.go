@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,7 +62,8 @@ type rig struct {
 	gateway *gateway
 	browser context.Context
 
-	written []int // IDs of Alice's rows
+	mu      sync.Mutex
+	written []int // IDs of Alice's rows; guarded by mu
 }
 
 func setup(t *testing.T, env ...string) *rig {
@@ -202,7 +204,7 @@ func (r *rig) open(options string) *tab {
 	r.Helper()
 	tab := r.visit(fmt.Sprintf("%s/tab?as=%d&o=%s", r.front.server.URL, alice, url.QueryEscape(options)))
 	tab.until(`states.at(-1) === "live"`)
-	tab.since = len(r.written)
+	tab.since = len(r.rows())
 	return tab
 }
 
@@ -304,9 +306,18 @@ func (r *rig) insert(user int) int {
 		r.Fatal(err)
 	}
 	if user == alice {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.written = append(r.written, id)
 	}
 	return id
+}
+
+// rows are the IDs of Alice's rows so far.
+func (r *rig) rows() []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.written)
 }
 
 // during writes rows for Alice, and one for Bob, while something happens and a
@@ -337,15 +348,16 @@ func (r *rig) during(happens func()) {
 func (r *rig) tally(tabs ...*tab) {
 	r.Helper()
 	began := time.Now()
+	rows := r.rows()
 	var delivered, doubled, lost int
 	for _, t := range tabs {
-		last := r.written[len(r.written)-1]
+		last := rows[len(rows)-1]
 		t.until(fmt.Sprintf("%d in got", last))
 		got := eval[map[string]int](t, "got")
 		if eval[bool](t, "!!window.wrong") {
 			t.Errorf("%s got a row of another user", t.name)
 		}
-		for _, id := range r.written[t.since:] {
+		for _, id := range rows[t.since:] {
 			n := got[fmt.Sprint(id)]
 			if n == 0 {
 				lost++

@@ -47,7 +47,7 @@ func TestE2EShareLeaderReloads(t *testing.T) {
 		r.leader(others)
 		leader.until(`"feed" in window && states.at(-1) === "live"`)
 	})
-	leader.since = len(r.written)
+	leader.since = len(r.rows())
 	r.during(func() {})
 	r.tally(all...)
 }

@@ -1,7 +1,8 @@
 -- The trigger function: a log row for each notification, and a ring of the
 -- doorbell when a gateway sleeps. Arguments: recipient column, ID column, and
 -- their attribute numbers, which find the columns again when the CRM has renamed
--- them. A fifth argument says that the columns have the usual names.
+-- them. A fifth argument says that the columns have the usual names, a sixth that
+-- the table is partitioned.
 --
 -- The doorbell. A gateway that sleeps holds one of eight advisory locks
 -- exclusively. A transaction that gets all eight shared, and keeps them to its
@@ -27,9 +28,21 @@ DECLARE
   value pg_catalog.text;
   attribute pg_catalog.record;
 BEGIN
-  IF TG_NARGS OPERATOR(pg_catalog.=) 5 THEN
+  IF TG_NARGS OPERATOR(pg_catalog.>=) 5 THEN
+    IF TG_NARGS OPERATOR(pg_catalog.=) 6 AND coalesce(pg_catalog.current_setting('notification_gateway.moved', true), '') OPERATOR(pg_catalog.<>) '' THEN
+      BEGIN
+        IF pg_catalog.current_setting('notification_gateway.moved', true) OPERATOR(pg_catalog.=)
+          ((pg_catalog.to_jsonb(NEW) OPERATOR(pg_catalog.->>) TG_ARGV[1]) OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) NEW.cmin::pg_catalog.text)
+        THEN
+          PERFORM pg_catalog.set_config('notification_gateway.moved', '', true);
+          RETURN NULL; -- it has moved here from another partition, and is no new one
+        END IF;
+      EXCEPTION WHEN OTHERS THEN -- some column holds json that is no jsonb
+        NULL;
+      END;
+    END IF;
     BEGIN
-      usual := NEW.user_id IS NOT NULL AND NEW.id IS NOT NULL;
+      usual := TG_ARGV[4] OPERATOR(pg_catalog.=) 'usual' AND NEW.user_id IS NOT NULL AND NEW.id IS NOT NULL;
     EXCEPTION WHEN OTHERS THEN -- renamed or retyped since this session began
       usual := false;
     END;

@@ -182,3 +182,34 @@ func TestVirtualColumnsAreRefused(t *testing.T) {
 	c.sql("DROP TRIGGER IF EXISTS notification_gateway_capture ON note; CREATE TRIGGER notification_gateway_capture AFTER INSERT ON note FOR EACH ROW EXECUTE FUNCTION notification_gateway.capture('user_id', 'id', '4', '1'); ALTER TABLE note ENABLE ALWAYS TRIGGER notification_gateway_capture")
 	c.expectFinding("columns", refused == "", "", "")
 }
+
+// A row that an UPDATE moves to another partition is inserted there: it was
+// announced once more. A row that is deleted and inserted again is a new one,
+// also in one transaction.
+func TestRowThatMovesBetweenPartitionsIsNotNew(t *testing.T) {
+	t.Parallel()
+	for _, columns := range [][2]string{{"user_id", "id"}, {"person", "number"}} {
+		c := crmAt(t, storetest.Database(t))
+		c.sql(`CREATE TABLE note (%[2]s bigint, %[1]s bigint, state text) PARTITION BY LIST (state);
+			CREATE TABLE fresh PARTITION OF note FOR VALUES IN ('fresh'); CREATE TABLE old PARTITION OF note FOR VALUES IN ('old')`, columns[0], columns[1])
+		if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: columns[:1], IDColumn: columns[1]}); err != nil {
+			t.Fatal(err)
+		}
+		c.sql("INSERT INTO note VALUES (1, 5, 'fresh'), (2, 5, 'fresh'), (3, 7, 'old')")
+		c.sql("UPDATE note SET state = 'old'")
+		c.sql("BEGIN; UPDATE fresh SET state = state; UPDATE note SET state = 'fresh'; COMMIT")
+		if got := c.captured(); got != "1 for 5, 2 for 5, 3 for 7" {
+			t.Errorf("captured %s", got)
+		}
+		c.sql("BEGIN; DELETE FROM note WHERE %[1]s = 1; INSERT INTO note VALUES (1, 9, 'fresh'); DELETE FROM old WHERE %[1]s = 2; INSERT INTO fresh VALUES (2, 9, 'fresh'); COMMIT", columns[1])
+		if got := c.captured(); got != "1 for 5, 2 for 5, 3 for 7, 1 for 9, 2 for 9" {
+			t.Errorf("captured %s", got)
+		}
+		if f := c.finding("trigger"); !f.OK {
+			t.Errorf("check says %+v", f)
+		}
+	}
+}

@@ -190,7 +190,7 @@ func TestTheRunTimeRoleCallsNoMoreThanItNeeds(t *testing.T) {
 		}
 		refused = append(refused, name)
 	}
-	want := []string{"begin_installation", "capture", "capture_row", "changes_so_far", "commit_locally", "disconnect", "due_time", "joined_key", "record", "ring", "row_values", "take_removal", "write_change"}
+	want := []string{"begin_installation", "capture", "capture_row", "changes_so_far", "commit_locally", "disconnect", "due_time", "joined_key", "moved", "record", "ring", "row_values", "take_removal", "write_change"}
 	if !slices.Equal(refused, want) {
 		t.Errorf("the run-time role may not call %q, want %q", refused, want)
 	}

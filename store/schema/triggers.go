@@ -17,11 +17,12 @@ const (
 	ceaseName    = "notification_gateway_cease"    // UPDATE after which --when does not hold any more
 	deleteName   = "notification_gateway_delete"   // DELETE
 	truncateName = "notification_gateway_truncate" // TRUNCATE
+	movedName    = "notification_gateway_moved"    // DELETE in a partitioned table, which may be half of a move to another partition
 	recordName   = "notification_gateway_record"   // never fires: it says that the table feeds through record()
 )
 
 func triggerNames() []string {
-	return []string{triggerName, updateName, beginName, ceaseName, deleteName, truncateName, recordName}
+	return []string{triggerName, updateName, beginName, ceaseName, deleteName, truncateName, movedName, recordName}
 }
 
 // trigger is one trigger of ours as it should be.
@@ -29,7 +30,7 @@ type trigger struct {
 	name      string
 	event     string // INSERT, UPDATE, DELETE or TRUNCATE
 	when      string // SQL; empty: for every row
-	function  string // capture or capture_row
+	function  string // capture, capture_row or moved
 	arguments []string
 	disabled  bool
 }
@@ -126,6 +127,13 @@ func triggersOf(c capture, o AttachOptions) []trigger {
 		}
 	}
 	all := []trigger{insert}
+	if c.parted && insert.function == "capture" { // capture_row() goes by the removal that it has written
+		if usual == "" {
+			all[0].arguments = append(all[0].arguments, "")
+		}
+		all[0].arguments = append(all[0].arguments, "parted")
+		all = append(all, trigger{name: movedName, event: "DELETE", function: "moved", arguments: []string{c.id.name, c.id.mark()}})
+	}
 	if len(o.OnUpdate) > 0 || o.DueColumn != "" {
 		all = append(all, row(updateName, "UPDATE", "stays", when.stays()))
 	}

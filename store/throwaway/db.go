@@ -2,53 +2,12 @@ package throwaway
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/seed-64e334f9/notification-gateway/store/crmdb"
 )
 
 // DB is a throw-away database to write into, as the CRM would.
-type DB struct{ pool *pgxpool.Pool }
+type DB = crmdb.DB
 
 // Open connects to a database of a Server.
-func Open(ctx context.Context, url string) (*DB, error) {
-	pool, err := pgxpool.New(ctx, url)
-	if err != nil {
-		return nil, fmt.Errorf("open the database: %w", err)
-	}
-	return &DB{pool}, nil
-}
-
-// Exec runs statements; without arguments there may be several. Its error has
-// Postgres's DETAIL, which names what a constraint missed.
-func (db *DB) Exec(ctx context.Context, statement string, args ...any) error {
-	if len(args) == 0 {
-		conn, err := db.pool.Acquire(ctx)
-		if err != nil {
-			return err
-		}
-		defer conn.Release()
-		_, err = conn.Conn().PgConn().Exec(ctx, statement).ReadAll()
-		return withDetail(err)
-	}
-	_, err := db.pool.Exec(ctx, statement, args...)
-	return withDetail(err)
-}
-
-func withDetail(err error) error {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) && refused.Detail != "" {
-		return fmt.Errorf("%w: %s", err, refused.Detail)
-	}
-	return err
-}
-
-// QueryRow runs a statement and reads its one row into into.
-func (db *DB) QueryRow(ctx context.Context, into []any, statement string, args ...any) error {
-	return db.pool.QueryRow(ctx, statement, args...).Scan(into...)
-}
-
-// Close ends the connections.
-func (db *DB) Close() { db.pool.Close() }
+func Open(ctx context.Context, url string) (*DB, error) { return crmdb.Open(ctx, url) }

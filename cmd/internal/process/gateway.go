@@ -137,6 +137,12 @@ func (g *Gateway) ready(ctx context.Context, addresses <-chan [2]string) error {
 // PID is the process's ID.
 func (g *Gateway) PID() int { return g.cmd.Process.Pid }
 
+// Kill ends the gateway as a failing machine would, and waits for its end.
+func (g *Gateway) Kill() {
+	_ = g.cmd.Process.Kill() // it may have ended already
+	<-g.Exited
+}
+
 // Stop drains the gateway and waits for its end. Its error is any status but 0.
 func (g *Gateway) Stop() error {
 	_ = g.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
