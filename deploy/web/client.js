@@ -2,13 +2,12 @@
 // reads the stream and posts each event on a BroadcastChannel; the others follow.
 
 /** @typedef {{code: string, status?: number, detail?: string, wait?: number}} End why a stream ended */
-/** @typedef {{event: string, data: string, id: string, retry?: number}} Event */
 
 const TICK = 2000; // ms between looks at the clock
 const ASK = 4000; // ms without a word of the leader: a follower asks
 const DEAD = 3000; // ms without an answer: it takes over
 const SILENCE = 75000; // ms without a word of the server, until two pings came
-const LONG = 10000; // ms that a stream must live to be a success
+const LONG = 10000; // ms: such a stream was a success
 const ROWS = 1000; // that a tab remembers
 const EVENTS = ["connected", "notification", "updated", "removed", "refresh", "unread", "ping", "reset", "error"];
 
@@ -22,7 +21,6 @@ function claims(token) {
   }
 }
 
-/** @param {number} ms @param {AbortSignal} signal */
 const rest = (ms, signal) => new Promise((done) => {
   const timer = setTimeout(end, ms);
   function end() {
@@ -34,7 +32,6 @@ const rest = (ms, signal) => new Promise((done) => {
   signal.addEventListener("abort", end, { once: true });
 });
 
-/** @param {number} failures */
 const pause = (failures) => Math.min(30000, 500 * 2 ** failures) * (0.5 + Math.random() / 2);
 
 /** @param {Response} r @returns {Promise<End>} */
@@ -44,14 +41,14 @@ async function failure(r) {
   return { code, status: r.status, detail: body.error ? `${code}: ${body.error}` : code, wait: Number(r.headers.get("Retry-After")) * 1000 || 0 };
 }
 
-/** WHATWG HTML, section 9.2.6. @param {ReadableStream<Uint8Array>} body @param {(e: Event) => Promise<End|undefined>} on */
+/** WHATWG HTML, section 9.2.6. @param {ReadableStream<Uint8Array>} body @param {(e: any) => Promise<End|undefined>} on */
 async function parse(body, on) {
   const reader = body.getReader(), decoder = new TextDecoder();
   let text = "", id = "", event = "", retry, data;
   for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return { code: "cut" };
-    const lines = (text + decoder.decode(value, { stream: true })).split(/\r\n|\n|\r(?!$)/);
+    const chunk = await reader.read();
+    if (chunk.done) return { code: "cut" };
+    const lines = (text + decoder.decode(chunk.value, { stream: true })).split(/\r\n|\n|\r(?!$)/);
     text = lines.pop();
     for (const line of lines) {
       if (line === "") {
@@ -59,12 +56,11 @@ async function parse(body, on) {
         event = "", retry = data = undefined;
         if (end) return end;
       }
-      const colon = line.indexOf(":"), name = colon < 0 ? line : line.slice(0, colon);
-      const rest = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
-      if (name === "data") data = data === undefined ? rest : `${data}\n${rest}`;
-      else if (name === "event") event = rest;
-      else if (name === "id") id = rest;
-      else if (name === "retry") retry = Number(rest);
+      const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line);
+      if (name === "data") data = data === undefined ? value : `${data}\n${value}`;
+      else if (name === "event") event = value;
+      else if (name === "id") id = value;
+      else if (name === "retry") retry = Number(value);
     }
   }
 }
@@ -129,9 +125,8 @@ export function connect(o) {
     rows.set(v.id, [data, at]);
     if (rows.size > ROWS) rows.delete(rows.keys().next().value);
     if (had && had[0] === data && had[1] !== at) return;
-    if (event === "notification") call(o.onNotification, v);
-    else if (event === "updated") call(o.onUpdated, v);
-    else if (event === "removed") call(o.onRemoved, v.id);
+    if (event === "removed") call(o.onRemoved, v.id);
+    else call(event === "updated" ? o.onUpdated : o.onNotification, v);
   }
 
   /** Opens one stream after the other, until it is aborted or refused. */
@@ -147,6 +142,7 @@ export function connect(o) {
       const watch = setInterval(() => Date.now() - got > silence && cut("silent"), TICK);
       const again = refused;
       const on = async ({ event, data, id, retry }) => {
+        if (!EVENTS.includes(event)) return; // of a later gateway
         const v = JSON.parse(data);
         got = Date.now();
         if (event === "error") return { code: v.code, detail: `${v.code}: ${v.message}`, wait: retry };
@@ -160,9 +156,11 @@ export function connect(o) {
         return signal.aborted ? { code: "" } : undefined;
       };
       const renew = async () => {
-        next = await o.token(true).catch(() => bearer); // it ends with token_expired then
-        if (next !== bearer) cut("renewed");
-        else next = undefined;
+        let token;
+        try { token = await o.token(true); } catch { return; }
+        if (!renewal || token === bearer) return; // late, or the old one
+        next = token;
+        cut("renewed");
       };
       try {
         const [q, cursor] = query();
@@ -189,7 +187,7 @@ export function connect(o) {
         end = { code: "network", detail: `${e}` };
       }
       clearInterval(watch);
-      clearTimeout(renewal);
+      renewal = clearTimeout(renewal);
       drop();
       if (signal.aborted || ended) return;
       end = why ?? end;
@@ -229,7 +227,7 @@ export function connect(o) {
   });
 
   async function lead(signal) {
-    let sure = 0, stale = "", listing = false; // listing: the unread come, and may come again
+    let sure = 0, stale = "", listing = false; // listing: the unread come
     from = last ? place : null;
     epoch = Math.max(Date.now(), epoch + 1);
     place = [epoch, 0];
@@ -419,6 +417,8 @@ export function connect(o) {
   const ticking = setInterval(tick, TICK);
   for (const [target, type] of watched) target?.addEventListener?.(type, look);
   (async () => {
+    await null; // the page has its feed first
+    if (ended) return;
     show("connecting");
     const who = share ? o.user ?? await identify() : "";
     if (ended) return;

@@ -46,6 +46,7 @@ type front struct {
 	dead   bool                                          // streams give no more bytes; guarded by mu
 	life   time.Duration                                 // of a token; guarded by mu
 	late   time.Duration                                 // how far the Date header is behind; guarded by mu
+	hold   chan struct{}                                 // a token that is asked for anew waits for its end; guarded by mu
 	out    bool                                          // nobody is signed in; guarded by mu
 }
 
@@ -191,8 +192,14 @@ func (l *line) Unwrap() http.ResponseWriter { return l.ResponseWriter }
 // serveToken is the CRM's login.
 func (f *front) serveToken(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
-	life, out := f.life, f.out
+	life, out, hold := f.life, f.out, f.hold
 	f.mu.Unlock()
+	if hold != nil && r.URL.Query().Get("refused") == "true" {
+		select {
+		case <-hold:
+		case <-r.Context().Done():
+		}
+	}
 	user, err := strconv.Atoi(r.URL.Query().Get("user"))
 	if out || err != nil {
 		w.WriteHeader(http.StatusNoContent)

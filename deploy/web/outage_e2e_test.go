@@ -250,6 +250,7 @@ func TestE2EChangesAndCount(t *testing.T) {
 	send("6", "removed", `{"id":1}`)
 	send("7", "notification", row(1, true)) // snoozed, and due
 	send("8", "unread", `{"count":3}`)
+	send("8", "of a later gateway", `not JSON`)
 	send("9", "refresh", `{"reason":"bulk"}`)
 	for _, tab := range all {
 		tab.until(`resets.length === 1`)

@@ -48,6 +48,26 @@ func TestE2ETokenIsRenewed(t *testing.T) {
 	}
 }
 
+// A new token that comes when its stream has ended already must not end the next.
+func TestE2ETokenComesLate(t *testing.T) {
+	r := setup(t)
+	hold := make(chan struct{})
+	r.front.set(func(f *front) { f.life, f.hold = 4*time.Second, hold })
+	tab := r.open(`{}`)
+	tab.until(`asked.includes(true)`)
+	r.front.set(func(f *front) { f.life = time.Hour })
+	r.during(func() {
+		r.front.cut()
+		r.eventually("the next stream is open", func() bool { n, _ := r.front.count(); return n == 2 })
+		tab.until(`states.at(-1) === "live"`)
+		close(hold)
+	})
+	r.tally(tab)
+	if opened, _ := r.front.count(); opened != 2 {
+		t.Errorf("%d streams were opened, want 2", opened)
+	}
+}
+
 // Where the browser's clock and the server's say nothing of the expiry, the
 // server ends the stream, and a new token must bring the next at once.
 func TestE2ETokenExpires(t *testing.T) {

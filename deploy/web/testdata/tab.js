@@ -7,7 +7,7 @@ Object.assign(window, { got: {}, order: [], states: [], resets: [], updated: [],
 
 const token = async (refused) => {
   asked.push(refused);
-  const r = await fetch(`/token?user=${q.get("as")}`);
+  const r = await fetch(`/token?user=${q.get("as")}&refused=${refused}`);
   if (!r.ok) throw new Error(`token: ${r.status}`);
   return r.status === 204 ? null : r.text();
 };
