@@ -226,8 +226,10 @@ func demoPage(t *testing.T, base string) {
 func demoTabs(t *testing.T, p *page, base string) {
 	ctx := browser(t)
 	do(t, ctx, chromedp.Navigate(base+"/"), until(live(5)+" && "+live(7)+" && "+items(5)+" == 4"))
+	var last context.Context
 	for range 4 {
 		tab, cancel := chromedp.NewContext(ctx)
+		last = tab
 		t.Cleanup(cancel)
 		do(t, tab)
 		do(t, tab, chromedp.Navigate(base+"/"), until(live(5)+" && "+items(5)+" == 4 && "+items(7)+" == 21"))
@@ -246,8 +248,9 @@ func demoTabs(t *testing.T, p *page, base string) {
 		}
 	}
 	do(t, ctx, chromedp.Evaluate[chromedp.Void](`document.querySelector("#user-5 .item .read").focus()`),
-		chromedp.KeyEvent(kb.Enter), until(`document.querySelector("#user-5 .badge").textContent == "3"`),
-		chromedp.Reload(), until(live(5)+" && "+items(5)+" == 3"))
+		chromedp.KeyEvent(kb.Enter), until(`document.querySelector("#user-5 .badge").textContent == "3"`))
+	do(t, last, until(`document.querySelector("#user-5 .badge").textContent == "3"`), happened(5, "was marked as read in another tab"))
+	do(t, ctx, chromedp.Reload(), until(live(5)+" && "+items(5)+" == 3"))
 }
 
 // demoFaults presses what breaks things: a row that is inserted meanwhile comes.

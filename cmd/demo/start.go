@@ -59,7 +59,10 @@ func startStack(ctx context.Context, env []string, say func(string, ...any)) (_ 
 		"DATABASE_URL="+address, "GATEWAY_JWT_SECRET="+string(s.secret), "GATEWAY_COOKIE_INSECURE=true",
 		"GATEWAY_DRAIN=3s", "GATEWAY_MAX_STREAMS=1000")
 	environment = append(environment, env...)
-	for _, args := range [][]string{{"migrate", "--mapping", "reference_crm"}, {"attach", "public.notifications"}} {
+	for _, args := range [][]string{
+		{"migrate", "--mapping", "reference_crm"},
+		{"attach", "public.notifications", "--on-update", "is_read,title,message", "--on-delete"},
+	} {
 		say("gateway: %v", args)
 		if err := process.Run(ctx, binary, environment, args...); err != nil {
 			return nil, err
