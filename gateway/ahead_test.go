@@ -51,6 +51,25 @@ func TestClientAheadOfItsReplica(t *testing.T) {
 	})
 }
 
+// A client that is told to reload may have had rows that were undone, by a recovery
+// to an earlier time: what it had seen must not keep new rows from it.
+func TestResetForgetsWhatTheClientHad(t *testing.T) {
+	r := setup(t, nil)
+	out := &recorder{}
+	s := &stream{recipient: store.Recipient{UserKey: "5"}, out: out}
+	at, refused := r.hub.register(s, false, func(*position) []*event { return nil })
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	batch := r.source.add("5")
+	r.hub.replay(s, batch.Cursor, at, false)(t.Context())
+	batch.Reset = store.ResetFuture
+	r.deliver(batch)
+	if len(out.events) != 2 || !strings.Contains(out.events[0], "event: reset") || !strings.Contains(out.events[1], "event: notification") {
+		t.Errorf("got %q, want a reset and the row", out.events)
+	}
+}
+
 // pingAll pings every stream.
 func (r *rig) pingAll() {
 	for range r.hub.wheel.buckets {

@@ -95,7 +95,7 @@ func (c *catchUp) sendMissed(ctx context.Context) error {
 	c.pause = retryPauseMin
 	for more := true; more; {
 		if reason := c.hub.gap(c.from, c.to); reason != "" {
-			return c.sendReset(ctx, c.to, reason)
+			return c.resetTo(ctx, c.to, reason)
 		}
 		err := c.withPage(ctx, func(bytes int) (sent int, err error) {
 			page, err := c.hub.source.Replay(ctx, c.stream.reader(), c.from, c.to, c.after, c.rows, bytes)
@@ -120,9 +120,9 @@ func (c *catchUp) sendMissed(ctx context.Context) error {
 		switch {
 		case errors.As(err, &unproven): // only Postgres could tell
 			c.hub.mu.Lock()
-			c.to = c.hub.position.Cursor
+			now := c.hub.position.Cursor
 			c.hub.mu.Unlock()
-			return c.sendReset(ctx, c.to, unproven.Reason)
+			return c.resetTo(ctx, now, unproven.Reason)
 		case errors.As(err, &failed):
 			if err := c.waitForPostgres(ctx, "replay waits for Postgres", failed.err); err != nil {
 				return err
@@ -283,6 +283,13 @@ func itemsOf(rows []store.Notification) map[string]bool {
 		}
 	}
 	return items
+}
+
+// resetTo ends a round with a reset. What the client had before it counts no more:
+// it may have been undone.
+func (c *catchUp) resetTo(ctx context.Context, at store.Cursor, reason string) error {
+	c.from, c.to = at, at
+	return c.sendReset(ctx, at, reason)
 }
 
 // sendReset tells the client that it must reload, and that it has everything up

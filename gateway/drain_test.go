@@ -67,3 +67,17 @@ func TestDrainEndsAReplay(t *testing.T) {
 		<-r.source.given
 	})
 }
+
+// A client that leaves in the middle of a replay must not leave its question to
+// Postgres behind: those who come back again and again would keep every connection
+// busy.
+func TestClientThatLeavesEndsItsReplay(t *testing.T) {
+	bothWays(t, nil, func(r *rig) {
+		start := r.open("5", "").expect("connected", "").id
+		r.source.replayed, r.source.given = make(chan struct{}), make(chan struct{})
+		c := r.open("5", "&last_event_id="+start)
+		c.expect("connected", "")
+		c.body.Close()
+		<-r.source.given
+	})
+}

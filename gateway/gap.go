@@ -61,7 +61,7 @@ func (h *hub) resetAllLocked(at *position, reset *gapReset) {
 			s.missedBatch = true
 			continue
 		}
-		s.lastSent = at
+		s.lastSent, s.ahead = at, nil // what its client had may have been undone
 		h.metrics.resets.WithLabelValues(reset.reason).Inc()
 		h.deliveries = append(h.deliveries, delivery{to: s, event: reset.event})
 	}
