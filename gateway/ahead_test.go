@@ -30,7 +30,7 @@ func TestClientAheadOfItsReplica(t *testing.T) {
 		if e := c.expect("connected", ""); e.id != seen.String() {
 			t.Errorf("connected carries %q, want the client's own %q", e.id, seen)
 		}
-		r.until("it is not live", func() bool {
+		eventually(r, "the stream is live", func() bool {
 			s := r.streamOf("5")
 			r.hub.mu.Lock()
 			defer r.hub.mu.Unlock()

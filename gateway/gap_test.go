@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -65,9 +64,7 @@ func TestReplayWaitsForPostgres(t *testing.T) {
 	for _, c := range all {
 		c.expect("ping", "")
 	}
-	for r.asleep() != 2*clients {
-		runtime.Gosched()
-	}
+	eventually(r, "all replays wait", func() bool { return r.asleep() == 2*clients })
 	if asked := r.source.asked(); asked > 2*clients {
 		t.Errorf("%d streams asked %d times", 2*clients, asked)
 	}
@@ -101,9 +98,7 @@ func TestAnotherInstallationIsTold(t *testing.T) {
 	r.source.fail(errors.New("away"))
 	waiting := r.open("5", "&last_event_id="+start)
 	waiting.expect("connected", "")
-	for r.asleep() != 1 {
-		runtime.Gosched()
-	}
+	eventually(r, "the replay waits", func() bool { return r.asleep() == 1 })
 	r.source.fail(nil)
 	other := store.MakeCursor([16]byte{2}, 1, time.Unix(1_700_000_000, 0), store.Snapshot{Xmax: 1})
 	r.deliver(store.Batch{Cursor: other})
@@ -131,9 +126,7 @@ func TestOutageLongerThanTheRetentionIsTold(t *testing.T) {
 	r.source.fail(errors.New("away"))
 	waiting := r.open("5", "&last_event_id="+start) // its replay waits for Postgres
 	waiting.expect("connected", "")
-	for r.asleep() != 1 {
-		runtime.Gosched()
-	}
+	eventually(r, "the replay waits", func() bool { return r.asleep() == 1 })
 	r.source.fail(nil)
 	late := store.MakeCursor([16]byte{1}, 1, time.Unix(1_700_000_000, 0).Add(2*time.Hour), store.Snapshot{Xmax: 9})
 	r.deliver(store.Batch{Cursor: late})

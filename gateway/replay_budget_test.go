@@ -92,7 +92,7 @@ func TestReplayForAClientThatDoesNotRead(t *testing.T) {
 		r.hub.replays.count(replayMemory - pageMax) // one page is left for all
 		conn := r.dial()
 		fmt.Fprintf(conn, "GET /api/notifications/stream/?token=6&last_event_id=%s HTTP/1.1\r\nHost: x\r\n\r\n", start)
-		r.until("its client is not waited for", func() bool {
+		eventually(r, "the replay waits for its client", func() bool {
 			r.hub.mu.Lock()
 			open := r.hub.catchingUp == 1
 			r.hub.mu.Unlock()
@@ -105,7 +105,7 @@ func TestReplayForAClientThatDoesNotRead(t *testing.T) {
 				other.expect("notification", fmt.Sprintf(`{"id":%d,`, i+2))
 			}
 		}
-		r.until("memory was not given back", func() bool {
+		eventually(r, "the memory is given back", func() bool {
 			r.hub.replays.mu.Lock()
 			defer r.hub.replays.mu.Unlock()
 			return r.hub.replays.free == pageMax && r.hub.replays.pages == 0
@@ -128,8 +128,8 @@ func TestReplayCountsALargeRow(t *testing.T) {
 			defer r.hub.replays.mu.Unlock()
 			return r.hub.replays.free
 		}
-		r.until("it does not count", func() bool { return free() < replayMemory-16<<20 })
+		eventually(r, "the row counts", func() bool { return free() < replayMemory-16<<20 })
 		c.expect("notification", "xxx")
-		r.until("it still counts", func() bool { return free() == replayMemory })
+		eventually(r, "the row counts no more", func() bool { return free() == replayMemory })
 	})
 }

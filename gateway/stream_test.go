@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -387,9 +386,8 @@ func TestSlowConsumer(t *testing.T) {
 			r.deliver(b)
 			other.expect("notification", "xxx")
 			// Time to read, so that it is no burst.
-			for s := r.streamOf("5").out; s.Stalled() > 0 && s.Stalled() < stallLimit; {
-				runtime.Gosched()
-			}
+			out := r.streamOf("5").out
+			eventually(r, "the slow client has had its time", func() bool { return out.Stalled() == 0 || out.Stalled() >= stallLimit })
 		}
 		if r.Streams() != 1 {
 			t.Errorf("%d streams are left, want the other one", r.Streams())

@@ -35,16 +35,6 @@ func (r *rig) ask(user string) (net.Conn, *bufio.Reader) {
 	return c, lines
 }
 
-// until waits for something that another goroutine brings about.
-func (r *rig) until(what string, done func() bool) {
-	r.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); runtime.Gosched() {
-		if time.Now().After(deadline) {
-			r.Fatal(what)
-		}
-	}
-}
-
 // A descriptor's number goes to the next connection as soon as it is closed: a
 // write or a close that comes late would hit somebody else's stream.
 func TestTakenOverStreamsKeepTheirDescriptors(t *testing.T) {
@@ -92,8 +82,8 @@ func TestTakenOverStreamsKeepTheirDescriptors(t *testing.T) {
 	reading.Wait()
 	stop()
 	delivering.Wait()
-	r.until("streams are left behind", func() bool { return r.Streams() == 0 })
-	r.until("connections are left behind", func() bool {
+	eventually(r, "no stream is left", func() bool { return r.Streams() == 0 })
+	eventually(r, "no connection is left", func() bool {
 		r.poller.mu.Lock()
 		defer r.poller.mu.Unlock()
 		for _, p := range r.poller.transports {
@@ -113,7 +103,7 @@ func TestTakenOverStreamsKeepNoGoroutine(t *testing.T) {
 	for range 200 {
 		r.ask("5")
 	}
-	r.until("goroutines are left", func() bool { return runtime.NumGoroutine() < before+20 })
+	eventually(r, "no goroutine is left", func() bool { return runtime.NumGoroutine() < before+20 })
 	if r.Streams() != 201 {
 		t.Errorf("%d streams", r.Streams())
 	}
@@ -198,7 +188,7 @@ func TestSilentConnectionsGiveTheirPlaceUp(t *testing.T) {
 		r.dial()
 	}
 	r.ask("5")
-	r.until("places are still taken", func() bool { return len(r.handshakes.places) == 0 })
+	eventually(r, "all places are free", func() bool { return len(r.handshakes.places) == 0 })
 	if resp := r.raw("GET / HTTP/1.1", "Host: x"); resp.StatusCode != http.StatusNotFound {
 		t.Errorf("status %d", resp.StatusCode)
 	}
@@ -216,13 +206,13 @@ func TestTakenOverDescriptorsAreClosed(t *testing.T) {
 	}
 	first, _ := r.ask("5")
 	first.Close()
-	r.until("a stream is left", func() bool { return r.Streams() == 0 })
+	eventually(r, "no stream is left", func() bool { return r.Streams() == 0 })
 	before := open()
 	for range 50 {
 		c, _ := r.ask("5")
 		c.Close()
 	}
-	r.until("descriptors are left", func() bool { return r.Streams() == 0 && open() <= before })
+	eventually(r, "no descriptor is left", func() bool { return r.Streams() == 0 && open() <= before })
 }
 
 // A stream whose replay has died would get pings for ever, and nothing else.
@@ -235,7 +225,7 @@ func TestTakenOverStreamEndsWithItsReplay(t *testing.T) {
 	c := r.open("6", "&last_event_id="+start)
 	c.expect("connected", "")
 	c.expect("end", "")
-	r.until("the stream is left", func() bool { return r.Streams() == 1 })
+	eventually(r, "the stream has ended", func() bool { return r.Streams() == 1 })
 }
 
 // A fan-out to many streams must cost no more memory than one to a single one:
