@@ -61,6 +61,7 @@ func TestDrainEndsAReplay(t *testing.T) {
 		r.source.replayed, r.source.given = make(chan struct{}), make(chan struct{})
 		c := r.open("5", "&last_event_id="+start)
 		c.expect("connected", "")
+		eventually(r, "the replay asks", r.source.isAsked)
 		r.Drain(t.Context())
 		c.expect("error", `"code":"draining"`)
 		c.expect("end", "")
@@ -77,6 +78,7 @@ func TestClientThatLeavesEndsItsReplay(t *testing.T) {
 		r.source.replayed, r.source.given = make(chan struct{}), make(chan struct{})
 		c := r.open("5", "&last_event_id="+start)
 		c.expect("connected", "")
+		eventually(r, "the replay asks", r.source.isAsked)
 		c.body.Close()
 		<-r.source.given
 	})

@@ -35,6 +35,7 @@ type fakeSource struct {
 	loads    int                     // rows loaded; guarded by mu
 	counts   int                     // CountUnread asked; guarded by mu
 	replays  int                     // Replay and Unread asked; guarded by mu
+	waiting  int                     // calls of Replay that began to wait for replayed; guarded by mu
 	replayed chan struct{}           // when not nil, Replay waits for it
 	given    chan struct{}           // closed when such a wait was given up
 	panics   bool                    // Replay does; guarded by mu
@@ -94,6 +95,9 @@ func (f *fakeSource) Load(_ context.Context, entries []store.Entry) ([]store.Not
 
 func (f *fakeSource) Replay(ctx context.Context, reader store.Reader, from, to store.Cursor, after store.Place, rows, bytes int) (store.Page, error) {
 	if f.replayed != nil {
+		f.mu.Lock()
+		f.waiting++
+		f.mu.Unlock()
 		select {
 		case <-f.replayed:
 		case <-ctx.Done():
@@ -165,6 +169,13 @@ func (f *fakeSource) LoadPage(_ context.Context, rest []store.Entry, _ int) ([]s
 	defer f.mu.Unlock()
 	i := len(f.unread) - len(rest)
 	return f.unread[i : i+1], f.err
+}
+
+// isAsked reports whether a Replay waits for replayed.
+func (f *fakeSource) isAsked() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.waiting > 0
 }
 
 func (f *fakeSource) asked() int {
