@@ -43,7 +43,7 @@ type Config struct {
 	Retention         time.Duration  // rows older than it may be gone from the log; zero: none ever are
 	CountRefresh      time.Duration  // how often a count of unread notifications is asked for again though nothing changed; zero: never
 	StreamBuffer      int            // bytes that may wait for one client
-	ReplayLimit       int            // rows in one page of a replay
+	ReplayLimit       int            // unread notifications that one replay brings; and rows in a page of a replay at the most
 	Drain             time.Duration  // how long streams may take to be ended
 	AllowedOrigins    []string       // origins that CanonicalOrigin takes; none by default
 	CookieName        string         // the session cookie
