@@ -72,17 +72,11 @@ func TestRestoreOnTheSameServer(t *testing.T) {
 			c.sql("%s", insert(5, "before the restore"))
 			position := c.collectBatch(1).Cursor
 			restore(c)
-			for { // until the feed has connected again
+			eventually(t, "a position of before the restore is foreign", func() bool {
 				_, err := c.store.ParseCursor(position.String())
 				var reset *store.ResetError
-				if errors.As(err, &reset) && reset.Reason == store.ResetForeign {
-					break
-				}
-				if c.t.Context().Err() != nil {
-					t.Fatalf("a position of before the restore is believed: %v", err)
-				}
-				c.sql("SELECT pg_sleep(0.02)")
-			}
+				return errors.As(err, &reset) && reset.Reason == store.ResetForeign
+			})
 			if n := c.logged(); n != 0 {
 				t.Errorf("%d rows of the restored log are left", n)
 			}
