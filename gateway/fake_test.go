@@ -198,6 +198,9 @@ func (f *fakeSource) Recipient(_ context.Context, subject string) (store.Recipie
 	case "broken":
 		return store.Recipient{}, errors.New("postgres://user:password@host is away")
 	}
+	if key, also, ok := strings.Cut(subject, ".also."); ok {
+		return store.Recipient{UserKey: key, Subject: subject, Also: strings.ReplaceAll(also, ".", "\n")}, nil
+	}
 	return store.Recipient{UserKey: subject, Subject: subject, Numeric: strings.Trim(subject, "0123456789") == ""}, nil
 }
 
@@ -210,6 +213,9 @@ func (v fakeVerifier) Verify(_ context.Context, token string) (auth.Identity, er
 		return auth.Identity{}, &auth.Error{Code: "invalid_token", Reason: "expired"}
 	case "keyless":
 		return auth.Identity{}, auth.ErrUnavailable
+	}
+	if user, groups, ok := strings.Cut(token, "_"); ok {
+		return auth.Identity{Subject: user, Groups: strings.Fields("group:" + strings.ReplaceAll(groups, "_", " group:"))}, nil
 	}
 	return auth.Identity{Subject: token, Expires: v.expires, GoodUntil: v.goodUntil}, nil
 }

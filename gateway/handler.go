@@ -89,6 +89,10 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 	if refused == nil {
 		v, refused = g.visitor(r)
 	}
+	var groups []string
+	if refused == nil {
+		groups, refused = g.furtherKeys(v)
+	}
 	if refused != nil {
 		g.answer(w, r, refused)
 		return
@@ -107,7 +111,7 @@ func (g *Gateway) serveStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s := &stream{
-		recipient: v.recipient, login: v.login, types: query.types, changes: query.changes, counts: query.counts, out: g.transport(r),
+		recipient: v.recipient, groups: groups, login: v.login, types: query.types, changes: query.changes, counts: query.counts, out: g.transport(r),
 		expires: endOf(v.identity), session: g.session(r.Context(), v.cookie),
 	}
 	unread := query.unread && from.IsZero() && reset == ""

@@ -172,7 +172,7 @@ func (h *hub) sendFinal(s *stream, code string) {
 	how := endingOf(code)
 	var retry time.Duration
 	switch code {
-	case endDraining:
+	case endDraining, endRegrouped:
 		retry = h.config.retry()
 	case endReplaced:
 		retry = replacedTime

@@ -11,9 +11,9 @@ import (
 )
 
 // RecipientChecker says which recipients that were looked up are not active any
-// more. *store.RecipientCache is one.
+// more, and which have other further keys by now. *store.RecipientCache is one.
 type RecipientChecker interface {
-	Inactive(ctx context.Context, recipients []store.Recipient) ([]store.Recipient, error)
+	Check(ctx context.Context, recipients []store.Recipient) (inactive, changed []store.Recipient, err error)
 }
 
 const (
@@ -46,12 +46,17 @@ func (g *Gateway) CheckRecipients(ctx context.Context, checker RecipientChecker,
 // checkRecipients asks for the recipients whose subject is in a slice.
 func (g *Gateway) checkRecipients(ctx context.Context, checker RecipientChecker, in func(subject string) bool) error {
 	for page := range slices.Chunk(g.hub.lookedUp(in), checkPage) {
-		inactive, err := checker.Inactive(ctx, page)
+		inactive, changed, err := checker.Check(ctx, page)
 		if err != nil {
 			return err
 		}
 		for _, r := range inactive {
-			g.hub.revoke(r)
+			n := g.hub.endAll(r, endRevoked)
+			g.config.Logger.Info("streams of an inactive recipient revoked", slog.Int("streams", n))
+		}
+		for _, r := range changed { // the client comes again, and stands under the new keys
+			n := g.hub.endAll(r, endRegrouped)
+			g.config.Logger.Info("streams of a recipient in other groups ended", slog.Int("streams", n))
 		}
 	}
 	return nil
@@ -75,9 +80,9 @@ func (h *hub) lookedUp(in func(subject string) bool) []store.Recipient {
 	return out
 }
 
-// revoke ends the streams of a recipient. Streams of the same user key that were
-// looked up by another subject go on.
-func (h *hub) revoke(r store.Recipient) {
+// endAll ends the streams of a recipient, and returns how many. Streams of the same
+// user key that were looked up by another subject go on.
+func (h *hub) endAll(r store.Recipient, code string) int {
 	h.mu.Lock()
 	var streams []*stream
 	for _, s := range h.streams.of(r.UserKey) {
@@ -87,7 +92,7 @@ func (h *hub) revoke(r store.Recipient) {
 	}
 	h.mu.Unlock()
 	for _, s := range streams {
-		h.end(s, endRevoked)
+		h.end(s, code)
 	}
-	h.config.Logger.Info("streams of an inactive recipient revoked", slog.Int("streams", len(streams)))
+	return len(streams)
 }

@@ -20,25 +20,28 @@ import (
 type fakeChecker struct {
 	mu    sync.Mutex
 	gone  []string    // subjects; guarded by mu
+	moved []string    // subjects that are in other groups; guarded by mu
 	err   error       // guarded by mu
 	asked []string    // subjects; guarded by mu
 	calls []time.Time // guarded by mu
 	sizes []int       // guarded by mu
 }
 
-func (f *fakeChecker) Inactive(_ context.Context, recipients []store.Recipient) ([]store.Recipient, error) {
+func (f *fakeChecker) Check(_ context.Context, recipients []store.Recipient) (inactive, changed []store.Recipient, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, time.Now())
 	f.sizes = append(f.sizes, len(recipients))
-	var out []store.Recipient
 	for _, r := range recipients {
 		f.asked = append(f.asked, r.Subject)
-		if slices.Contains(f.gone, r.Subject) {
-			out = append(out, r)
+		switch {
+		case slices.Contains(f.gone, r.Subject):
+			inactive = append(inactive, r)
+		case slices.Contains(f.moved, r.Subject):
+			changed = append(changed, r)
 		}
 	}
-	return out, f.err
+	return inactive, changed, f.err
 }
 
 func everybody(string) bool { return true }

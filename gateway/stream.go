@@ -146,7 +146,7 @@ type ending struct {
 	message string
 }
 
-// The reasons of streams_closed_total. All except client are codes of the error event.
+// The reasons of streams_closed_total. Most are codes of the error event too.
 const (
 	endClient    = "client" // the client closed, or its connection broke
 	endExpired   = "token_expired"
@@ -154,16 +154,20 @@ const (
 	endSignedOut = "signed_out"
 	endSlow      = "slow_consumer"
 	endReplaced  = "replaced"
+	endRegrouped = "groups_changed" // the code of its error event is unavailable, because the client is to come again
 	endDraining  = "draining"
 	endInternal  = "internal"
 )
 
 func endings() []string {
-	return []string{endClient, endExpired, endRevoked, endSignedOut, endSlow, endReplaced, endDraining, endInternal}
+	return []string{endClient, endExpired, endRevoked, endSignedOut, endSlow, endReplaced, endRegrouped, endDraining, endInternal}
 }
 
 // endingOf returns what a client is told for a code.
 func endingOf(code string) ending {
+	if code == endRegrouped {
+		return ending{"unavailable", "the groups of this user have changed: connect again with the last event ID"}
+	}
 	return ending{code, map[string]string{
 		endExpired:   "the token has expired: connect again with a new one",
 		endRevoked:   "this user's streams were ended",

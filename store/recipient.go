@@ -2,9 +2,9 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +47,38 @@ type Recipient struct {
 	UserKey string
 	Subject string
 	Numeric bool
+	Also    string // further keys whose rows it gets, each followed by a line break; see AlsoKeys
+}
+
+// AlsoKeys are the keys that the view identity gives beside the recipient's own.
+func (r Recipient) AlsoKeys() []string {
+	var keys []string
+	for key := range strings.SplitSeq(r.Also, "\n") {
+		if key != "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// alsoOf reads the column also of the view identity, as JSON; nil where there is no
+// such column. A key with a line break in it is left out: no row is captured under
+// one that a stream could ask for.
+func alsoOf(column *string) (string, error) {
+	if column == nil {
+		return "", nil
+	}
+	var keys []*string
+	if err := json.Unmarshal([]byte(*column), &keys); err != nil {
+		return "", fmt.Errorf("the column also of the view identity must be text[]: %w", err)
+	}
+	var b strings.Builder
+	for _, key := range keys {
+		if key != nil && *key != "" && !strings.Contains(*key, "\n") {
+			b.WriteString(*key + "\n")
+		}
+	}
+	return b.String(), nil
 }
 
 const recipientDeadline = 5 * time.Second
@@ -107,9 +139,9 @@ func find(ctx context.Context, ask queryRow, keyType string, lookup bool, subjec
 	}
 	ctx, cancel := context.WithTimeout(ctx, recipientDeadline)
 	defer cancel()
-	var found, userKey, subjectType *string
+	var found, userKey, subjectType, also *string
 	var rows int
-	err := ask(ctx, identitySQL(), subject).Scan(&found, &userKey, &subjectType, &rows)
+	err := ask(ctx, identitySQL(), subject).Scan(&found, &userKey, &subjectType, &rows, &also)
 	switch {
 	case pg.IsDataError(err):
 		return Recipient{}, ErrNoRecipient
@@ -124,7 +156,8 @@ func find(ctx context.Context, ask queryRow, keyType string, lookup bool, subjec
 		return Recipient{}, ErrNoRecipient
 	}
 	r.Subject, r.UserKey = *found, *userKey
-	return r, nil
+	r.Also, err = alsoOf(also)
+	return r, err
 }
 
 // isReserved reports whether a key is no recipient's: log rows without a user have
@@ -137,24 +170,25 @@ const (
 	identityThereSQL = `to_regclass('notification_gateway.identity') IS NOT NULL`
 	// identitiesSQL asks for the recipients of many subjects; its parameter is as that
 	// of identitySQL.
-	identitiesSQL = `SELECT subject::text, coalesce(user_key::text, '') FROM notification_gateway.identity WHERE subject = ANY ($1)`
+	identitiesSQL = `SELECT subject::text, coalesce(user_key::text, ''), to_jsonb(i) ->> 'also' FROM notification_gateway.identity i WHERE subject = ANY ($1)`
 )
 
 // identitySQL asks for the recipient of a subject, and whether there are several.
 // Its parameter takes the type of the column subject, whatever it is, so that its
-// index answers: a cast of the column would read the whole table.
+// index answers: a cast of the column would read the whole table. The column also
+// is optional, so it is looked up by name when the row is read.
 func identitySQL() string {
-	return `SELECT min(i.subject::text), min(i.user_key::text), coalesce(` + view.KeyTypeSQL("identity", "subject") + `, ''), count(*)
-FROM (SELECT subject, user_key FROM notification_gateway.identity WHERE subject = $1 LIMIT 2) i`
+	return `SELECT min(i.subject::text), min(i.user_key::text), coalesce(` + view.KeyTypeSQL("identity", "subject") + `, ''), count(*), min(i.also)
+FROM (SELECT subject, user_key, to_jsonb(v) ->> 'also' AS also FROM notification_gateway.identity v WHERE subject = $1 LIMIT 2) i`
 }
 
-// inactive returns those of the recipients, found by Recipient, that the view
-// identity does not give any more: the subject is gone, has several rows, or names
-// somebody else by now. It asks once for all of them. Before the view is there it
-// returns none.
-func (s *Store) inactive(ctx context.Context, recipients []Recipient) ([]Recipient, error) {
+// check returns those of the recipients, found by Recipient, that the view identity
+// does not give any more: the subject is gone, has several rows, or names somebody
+// else by now. Of the others it returns those that have other further keys by now. It
+// asks once for all of them. Before the view is there it returns none.
+func (s *Store) check(ctx context.Context, recipients []Recipient) (inactive, changed []Recipient, err error) {
 	if !s.looksUp() {
-		return nil, nil
+		return nil, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, recipientDeadline)
 	defer cancel()
@@ -165,24 +199,31 @@ func (s *Store) inactive(ctx context.Context, recipients []Recipient) ([]Recipie
 	// As the text of an array: its type is the column's, which only Postgres knows.
 	array, err := pgtype.NewMap().Encode(pgtype.TextArrayOID, pgtype.TextFormatCode, subjects, nil)
 	if err != nil {
-		return nil, fmt.Errorf("encode the subjects: %w", err)
+		return nil, nil, fmt.Errorf("encode the subjects: %w", err)
 	}
 	rows, err := s.query(ctx, identitiesSQL, string(array))
 	if err != nil {
-		return nil, fmt.Errorf("look the recipients up: %w", err)
+		return nil, nil, fmt.Errorf("look the recipients up: %w", err)
 	}
-	active := make(map[string][]string, len(recipients)) // user keys by subject
+	active := make(map[string][]Recipient, len(recipients)) // by subject
 	var subject, userKey string
-	if _, err := pgx.ForEachRow(rows, []any{&subject, &userKey}, func() error {
-		active[subject] = append(active[subject], userKey)
-		return nil
+	var also *string
+	if _, err := pgx.ForEachRow(rows, []any{&subject, &userKey, &also}, func() error {
+		keys, err := alsoOf(also)
+		active[subject] = append(active[subject], Recipient{UserKey: userKey, Also: keys})
+		return err
 	}); err != nil {
-		return nil, fmt.Errorf("look the recipients up: %w", err)
+		return nil, nil, fmt.Errorf("look the recipients up: %w", err)
 	}
-	return slices.DeleteFunc(slices.Clone(recipients), func(r Recipient) bool {
-		keys := active[r.Subject]
-		return len(keys) == 1 && keys[0] == r.UserKey
-	}), nil
+	for _, r := range recipients {
+		switch now := active[r.Subject]; {
+		case len(now) != 1 || now[0].UserKey != r.UserKey:
+			inactive = append(inactive, r)
+		case now[0].Also != r.Also:
+			changed = append(changed, r)
+		}
+	}
+	return inactive, changed, nil
 }
 
 // canonical writes a key as Postgres would print it, so that the text in the

@@ -17,9 +17,9 @@ const (
 // While one subject is being looked up, the others who ask for it wait for the
 // same answer. Its methods may be called from any goroutine.
 type RecipientCache struct {
-	find     func(ctx context.Context, subject string) (Recipient, error)
-	inactive func(ctx context.Context, recipients []Recipient) ([]Recipient, error)
-	looksUp  func() bool
+	find    func(ctx context.Context, subject string) (Recipient, error)
+	check   func(ctx context.Context, recipients []Recipient) (inactive, changed []Recipient, err error)
+	looksUp func() bool
 
 	mu      sync.Mutex
 	answers map[string]*answer // by subject as asked; guarded by mu
@@ -37,11 +37,11 @@ type answer struct {
 // NewRecipientCache makes a RecipientCache over a Store. While recipients are not
 // looked up it passes everything through.
 func NewRecipientCache(s *Store) *RecipientCache {
-	return newRecipientCache(s.looksUp, s.Recipient, s.inactive)
+	return newRecipientCache(s.looksUp, s.Recipient, s.check)
 }
 
-func newRecipientCache(looksUp func() bool, find func(context.Context, string) (Recipient, error), inactive func(context.Context, []Recipient) ([]Recipient, error)) *RecipientCache {
-	return &RecipientCache{looksUp: looksUp, find: find, inactive: inactive, answers: map[string]*answer{}}
+func newRecipientCache(looksUp func() bool, find func(context.Context, string) (Recipient, error), check func(context.Context, []Recipient) (inactive, changed []Recipient, err error)) *RecipientCache {
+	return &RecipientCache{looksUp: looksUp, find: find, check: check, answers: map[string]*answer{}}
 }
 
 // Recipient is Store.Recipient, from memory when it was asked for a moment
@@ -105,20 +105,26 @@ func (d *RecipientCache) forget(subject string, a *answer) {
 	}
 }
 
-// Inactive returns those of the recipients that are not active any more, in
-// one query, and forgets what it knew of them, so that they do not get in
-// again. Only recipients that were looked up can be asked for.
-func (d *RecipientCache) Inactive(ctx context.Context, recipients []Recipient) ([]Recipient, error) {
+// Check returns those of the recipients that are not active any more, and those
+// that have other further keys by now, in one query. It forgets what it knew of
+// them, so that they do not get in again as they were. Only recipients that were
+// looked up can be asked for.
+func (d *RecipientCache) Check(ctx context.Context, recipients []Recipient) (inactive, changed []Recipient, err error) {
 	if len(recipients) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	gone, err := d.inactive(ctx, recipients)
-	if len(gone) == 0 || err != nil {
-		return nil, err
+	if inactive, changed, err = d.check(ctx, recipients); err != nil {
+		return nil, nil, err
 	}
-	subjects := make(map[string]bool, len(gone))
-	for _, r := range gone {
+	subjects := make(map[string]bool, len(inactive)+len(changed))
+	for _, r := range inactive {
 		subjects[r.Subject] = true
+	}
+	for _, r := range changed {
+		subjects[r.Subject] = true
+	}
+	if len(subjects) == 0 {
+		return nil, nil, nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -131,5 +137,5 @@ func (d *RecipientCache) Inactive(ctx context.Context, recipients []Recipient) (
 		default: // under way: Postgres says what holds now
 		}
 	}
-	return gone, nil
+	return inactive, changed, nil
 }

@@ -69,7 +69,7 @@ func TestRecipientCacheAsksOnceForAHerd(t *testing.T) {
 func TestRecipientCacheForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r register
-		d := newRecipientCache(lookUp, r.find, func(_ context.Context, all []Recipient) ([]Recipient, error) { return all, nil })
+		d := newRecipientCache(lookUp, r.find, func(_ context.Context, all []Recipient) ([]Recipient, []Recipient, error) { return all, nil, nil })
 		ask := func(want error, asked int32) {
 			t.Helper()
 			before := r.asked.Load()
@@ -94,7 +94,7 @@ func TestRecipientCacheForgets(t *testing.T) {
 		ask(ErrNoRecipient, 0)
 		time.Sleep(rememberFor)
 		ask(nil, 1)
-		if gone, err := d.Inactive(t.Context(), []Recipient{{Subject: "5", UserKey: "key of 5"}}); err != nil || len(gone) != 1 {
+		if gone, _, err := d.Check(t.Context(), []Recipient{{Subject: "5", UserKey: "key of 5"}}); err != nil || len(gone) != 1 {
 			t.Errorf("%v, %v", gone, err)
 		}
 		ask(nil, 1)

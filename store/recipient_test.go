@@ -114,11 +114,11 @@ func TestRecipientOfOtherTypes(t *testing.T) {
 					found = append(found, r)
 				}
 			}
-			if gone, err := d.Inactive(t.Context(), found); err != nil || len(gone) > 0 {
+			if gone, _, err := d.Check(t.Context(), found); err != nil || len(gone) > 0 {
 				t.Errorf("%+v have become inactive, %v", gone, err)
 			}
 			c.sql("DELETE FROM people")
-			if gone, err := d.Inactive(t.Context(), found); err != nil || len(gone) != len(found) {
+			if gone, _, err := d.Check(t.Context(), found); err != nil || len(gone) != len(found) {
 				t.Errorf("of %+v only %+v have become inactive, %v", found, gone, err)
 			}
 		})
@@ -143,7 +143,7 @@ func TestInactive(t *testing.T) {
 	}
 	expect := func(subjects ...string) {
 		t.Helper()
-		gone, err := d.Inactive(t.Context(), all)
+		gone, _, err := d.Check(t.Context(), all)
 		var got []string
 		for _, r := range gone {
 			got = append(got, r.Subject)
@@ -161,7 +161,7 @@ func TestInactive(t *testing.T) {
 	c.sql("UPDATE auth_user SET is_active = true WHERE id = 3; UPDATE employees SET is_active = true WHERE id = 5; UPDATE auth_user SET username = 'alice@example.org', email = 'alice@example.com' WHERE id = 4; UPDATE auth_user SET username = 'old' WHERE id = 1")
 	expect("1", "4") // 4 is Alice by now
 	c.sql("DROP VIEW notification_gateway.identity")
-	if gone, err := d.Inactive(t.Context(), all); err == nil || gone != nil {
+	if gone, _, err := d.Check(t.Context(), all); err == nil || gone != nil {
 		t.Errorf("a broken view ended %v, %v", gone, err)
 	}
 }
@@ -220,7 +220,7 @@ func TestRecipientsAreLookedUpOnceTheViewIsThere(t *testing.T) {
 		}
 		before = append(before, r)
 	}
-	if gone, err := cache.Inactive(t.Context(), before); len(gone) > 0 || err != nil {
+	if gone, _, err := cache.Check(t.Context(), before); len(gone) > 0 || err != nil {
 		t.Errorf("without the view %+v are inactive, %v", gone, err)
 	}
 	c.sql(`CREATE VIEW notification_gateway.identity AS SELECT id AS subject, 7::bigint AS user_key FROM auth_user; GRANT SELECT ON notification_gateway.identity TO PUBLIC`)
@@ -233,7 +233,7 @@ func TestRecipientsAreLookedUpOnceTheViewIsThere(t *testing.T) {
 	if r, err := cache.Recipient(t.Context(), "5"); err != nil || r.UserKey != "7" || r.Subject != "5" {
 		t.Errorf("with the view 5 is %+v, %v, want 7", r, err)
 	}
-	if gone, err := cache.Inactive(t.Context(), before); err != nil || len(gone) != 1 || gone[0].Subject != "5" {
+	if gone, _, err := cache.Check(t.Context(), before); err != nil || len(gone) != 1 || gone[0].Subject != "5" {
 		t.Errorf("of the streams from before %+v end, %v, want that of 5", gone, err)
 	}
 	c.sql("DROP VIEW notification_gateway.identity")
@@ -276,7 +276,7 @@ func TestSeveralRecipientsOfASubjectAreRefused(t *testing.T) {
 	}
 	c.sql("INSERT INTO who VALUES ('one', '7')")
 	cache := store.NewRecipientCache(c.store)
-	if gone, err := cache.Inactive(t.Context(), []store.Recipient{{Subject: "one", UserKey: "5"}, {Subject: "none", UserKey: "5"}}); err != nil || len(gone) != 2 {
+	if gone, _, err := cache.Check(t.Context(), []store.Recipient{{Subject: "one", UserKey: "5"}, {Subject: "none", UserKey: "5"}}); err != nil || len(gone) != 2 {
 		t.Errorf("%+v become inactive, %v, want both", gone, err)
 	}
 }

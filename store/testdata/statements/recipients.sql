@@ -1,1 +1,1 @@
-SELECT subject::text, coalesce(user_key::text, '') FROM notification_gateway.identity WHERE subject = ANY ($1)
+SELECT subject::text, coalesce(user_key::text, ''), to_jsonb(i) ->> 'also' FROM notification_gateway.identity i WHERE subject = ANY ($1)
