@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -271,5 +272,39 @@ func TestE2EChangesAndCount(t *testing.T) {
 	others[0].until(`resets.length === 2`)
 	if got := eval[string](others[0], `JSON.stringify([got, updated.at(-1).is_read])`); got != `[{"1":2},false]` {
 		t.Errorf("after the second stream: %s", got)
+	}
+}
+
+// What becomes of a notification at the real gateway must reach every tab once,
+// also those that do not hold the stream.
+func TestE2EChangesOfTheGateway(t *testing.T) {
+	r := setup(t)
+	name, _ := binary()
+	attach := exec.Command(name, "attach", "public.notifications", "--on-update", "is_read", "--on-delete")
+	attach.Env = []string{"DATABASE_URL=" + r.dsn}
+	if out, err := attach.CombinedOutput(); err != nil {
+		t.Fatalf("attach: %v\n%s", err, out)
+	}
+	all := r.openAll(3, `{"changes":true,"count":true}`)
+	id := r.insert(alice)
+	for _, statement := range []string{"UPDATE notifications SET is_read = true WHERE id = $1", "DELETE FROM notifications WHERE id = $1"} {
+		for _, tab := range all {
+			tab.until(fmt.Sprintf(`%d in got`, id))
+		}
+		if err := r.db.Exec(t.Context(), statement, id); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(statement, "UPDATE") {
+			for _, tab := range all {
+				tab.until(`updated.length === 1 && updated[0].is_read`)
+			}
+		}
+	}
+	for _, tab := range all {
+		tab.until(fmt.Sprintf(`removed.join() === "%d"`, id))
+		tab.until(`unread.length > 0 && unread.at(-1)[0] === 0`)
+		if got := eval[string](tab, `JSON.stringify([Object.values(got), updated.length, removed.length, resets])`); got != `[[1],1,1,[]]` {
+			t.Errorf("%s was given %s", tab.name, got)
+		}
 	}
 }
