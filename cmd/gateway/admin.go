@@ -97,3 +97,14 @@ func buildInfo() prometheus.Collector {
 		ConstLabels: prometheus.Labels{"version": version, "commit": commit, "go_version": runtime.Version()},
 	}, func() float64 { return 1 })
 }
+
+// limits are the settings that alerts and dashboards hold measurements against.
+func (c *config) limits() []prometheus.Collector {
+	setting := func(name, help string, value float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "notification_gateway", Name: name, Help: help}, func() float64 { return value })
+	}
+	return []prometheus.Collector{
+		setting("streams_limit", "GATEWAY_MAX_STREAMS.", float64(c.MaxStreams)),
+		setting("retention_seconds", "GATEWAY_RETENTION.", c.Retention.Seconds()),
+	}
+}

@@ -98,6 +98,7 @@ type service struct {
 func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+	registry.MustRegister(c.limits()...)
 	st, err := store.Open(ctx, store.Config{
 		URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Retention: c.Retention,
 		Recipients: store.RecipientMode(c.Recipient), Logger: logger, Metrics: store.NewMetrics(registry),
