@@ -66,7 +66,7 @@ func NewCRM(config CRMConfig) (*CRM, error) {
 	for _, name := range config.Cookies {
 		c.cookies[name] = true
 	}
-	rand.Read(c.hashKey) //nolint:errcheck // it never fails, see its documentation
+	rand.Read(c.hashKey) // it never fails, see its documentation
 	c.client = &http.Client{
 		Transport: newCRMTransport(config.URL),
 		// A redirect leads to a login page: it says no, and it is never followed.

@@ -90,7 +90,7 @@ func TestBadKeysOfAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // that is the case
+	weak, err := rsa.GenerateKey(rand.Reader, 1024) // that is the case
 	if err != nil {
 		t.Fatal(err)
 	}

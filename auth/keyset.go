@@ -110,7 +110,7 @@ func (s *keySet) refreshFor(ctx context.Context, a *allowance, burst int) error 
 	defer s.mu.Unlock()
 	// A fetch that began while this token waited has what this one would bring.
 	if !s.began.After(asked) && a.take(time.Now(), burst, demandInterval) {
-		s.refreshLocked(ctx) //nolint:errcheck // it is in the state
+		s.refreshLocked(ctx) // it is in the state
 	}
 	if err := s.state.Load().err; err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)

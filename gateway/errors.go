@@ -145,7 +145,7 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, e *httpError) {
 	if r.Method != http.MethodHead {
 		body := append([]byte(`{"error":`), quoted(e.sentence)...)
 		body = append(append(append(body, `,"code":`...), quoted(e.code)...), "}\n"...)
-		w.Write(body) //nolint:errcheck // the client is gone
+		w.Write(body) // the client is gone
 	}
 }
 
@@ -163,5 +163,5 @@ func answerByStream(w http.ResponseWriter, r *http.Request, e *httpError) {
 		return
 	}
 	wait := e.wait + rand.N(e.wait/2)
-	w.Write(errorEvent(codeUnavailable, e.sentence, wait).plain()) //nolint:errcheck // the client is gone
+	w.Write(errorEvent(codeUnavailable, e.sentence, wait).plain()) // the client is gone
 }

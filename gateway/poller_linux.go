@@ -69,7 +69,7 @@ func (p *poller) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("wait for connections: %w", err)
 	}
-	defer context.AfterFunc(ctx, func() { p.epoll.SetReadDeadline(time.Unix(1, 0)) })() //nolint:errcheck // the tick ends it too
+	defer context.AfterFunc(ctx, func() { p.epoll.SetReadDeadline(time.Unix(1, 0)) })() // the tick ends it too
 	events := make([]unix.EpollEvent, 256)
 	for tick := time.Now(); ctx.Err() == nil; {
 		if now := time.Now(); !now.Before(tick) {
@@ -154,7 +154,7 @@ func (p *poller) close(t *epollTransport, timedOut bool) {
 	delete(p.awaited, t)
 	p.mu.Unlock()
 	t.fd, t.state, t.onClose, t.outbox = -1, epollClosed, nil, nil
-	unix.Close(fd) //nolint:errcheck // it leaves epoll too; nothing can be done about an error
+	unix.Close(fd) // it leaves epoll too; nothing can be done about an error
 	t.mu.Unlock()
 	p.endReplay(t)
 	if waiting != nil {
@@ -214,7 +214,7 @@ func (p *poller) closeOverdue(now time.Time) {
 // flush waits until the sockets have taken what waits, or ctx ends.
 func (p *poller) flush(ctx context.Context) {
 	for t := range p.deadlines() {
-		t.Drained(ctx) //nolint:errcheck // over is as good as written
+		t.Drained(ctx) // over is as good as written
 	}
 }
 
@@ -228,5 +228,5 @@ func (p *poller) closeAll() {
 			p.close(t, false)
 		}
 	}
-	p.epoll.Close() //nolint:errcheck // nothing is watched any more
+	p.epoll.Close() // nothing is watched any more
 }

@@ -49,7 +49,7 @@ const sessionKeyPatience = time.Second
 
 func newSessionKey() *sessionKey {
 	own := make([]byte, 32)
-	rand.Read(own) //nolint:errcheck // crypto/rand.Read never fails
+	rand.Read(own) // crypto/rand.Read never fails
 	return &sessionKey{known: make(chan struct{}), own: own}
 }
 

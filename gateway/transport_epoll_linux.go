@@ -206,7 +206,7 @@ func takeOver(w http.ResponseWriter) (conn net.Conn, fd int, err error) {
 	if err != nil {
 		return nil, -1, fmt.Errorf("hijack: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // the duplicate is what counts
+	defer conn.Close() // the duplicate is what counts
 	tcp, ok := conn.(syscall.Conn)
 	if !ok {
 		return conn, -1, fmt.Errorf("a %T has no descriptor", conn)
@@ -313,7 +313,7 @@ func (t *epollTransport) lingerLocked() {
 	t.state = epollLingering
 	t.watchLocked(0)
 	t.poller.endReplay(t)
-	unix.Shutdown(int(t.fd), unix.SHUT_WR) //nolint:errcheck // then it is broken, and the poller will hear of it
+	unix.Shutdown(int(t.fd), unix.SHUT_WR) // then it is broken, and the poller will hear of it
 	t.poller.await(t, time.Now().Add(lingerDeadline))
 }
 
@@ -328,7 +328,7 @@ func (t *epollTransport) failLocked(e *event, err error) {
 // breakLocked makes the poller close the connection: nothing else may.
 func (t *epollTransport) breakLocked() {
 	t.state = epollBroken
-	unix.Shutdown(int(t.fd), unix.SHUT_RDWR) //nolint:errcheck // then it is shut down already; either way EPOLLHUP follows
+	unix.Shutdown(int(t.fd), unix.SHUT_RDWR) // then it is shut down already; either way EPOLLHUP follows
 }
 
 // abandon makes the poller close a connection that nothing more is written to.

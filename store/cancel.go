@@ -40,10 +40,10 @@ type canceller struct {
 func (c *canceller) HandleCancel(context.Context) {
 	if !c.direct.Load() {
 		c.over = nil
-		c.conn.Conn().SetDeadline(time.Now()) //nolint:errcheck // a connection without deadlines is closed
+		c.conn.Conn().SetDeadline(time.Now()) // a connection without deadlines is closed
 		return
 	}
-	c.conn.Conn().SetDeadline(time.Now().Add(cancelPatience)) //nolint:errcheck // as above
+	c.conn.Conn().SetDeadline(time.Now().Add(cancelPatience)) // as above
 	c.over, c.sent = make(chan struct{}), make(chan bool, 1)
 	go func() { c.sent <- c.cancel() }() // HandleUnwatchAfterCancel waits for it
 }
@@ -72,5 +72,5 @@ func (c *canceller) HandleUnwatchAfterCancel() {
 			deadline = time.Unix(1, 0) // the next use fails, and the pool drops the connection
 		}
 	}
-	c.conn.Conn().SetDeadline(deadline) //nolint:errcheck // as above
+	c.conn.Conn().SetDeadline(deadline) // as above
 }

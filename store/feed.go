@@ -144,7 +144,7 @@ type backoff struct{ next time.Duration }
 // wait returns when the pause is over or ctx ends.
 func (b *backoff) wait(ctx context.Context) {
 	b.next = max(b.next, backoffMin)
-	rest(ctx, b.next/2+rand.N(b.next)) //nolint:errcheck // whoever waits looks at ctx
+	rest(ctx, b.next/2+rand.N(b.next)) // whoever waits looks at ctx
 	b.next = min(2*b.next, backoffMax)
 }
 
@@ -187,9 +187,9 @@ func (f *Feed) session(ctx context.Context, taker Taker) (polled bool, err error
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if f.doorbell.mode != modePollOnly && ctx.Err() != nil { // else writers look at the slots until another gateway connects
-			f.releaseSlot(closing, conn) //nolint:errcheck // the server may be gone
+			f.releaseSlot(closing, conn) // the server may be gone
 		}
-		conn.Close(closing) //nolint:errcheck // it may be dead already
+		conn.Close(closing) // it may be dead already
 	}()
 	if err := f.greet(ctx, conn); err != nil {
 		return false, err

@@ -71,7 +71,7 @@ func startChild(command string) (*child, error) {
 const childVariable = "NOTIFICATION_GATEWAY_BENCH_CHILD"
 
 func (c *child) stop() {
-	c.in.Close() //nolint:errcheck // its end is the signal
+	c.in.Close() // its end is the signal
 	<-c.exited
 }
 

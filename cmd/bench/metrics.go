@@ -21,7 +21,7 @@ func (g *gateway) metrics(ctx context.Context) (map[string]float64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the metrics: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close() // it was only read
 	out := map[string]float64{}
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {

@@ -55,7 +55,7 @@ func newReaders(begin crowdTask) *readers {
 			name = begin.Host
 		}
 		// Only HTTP/1.1 is offered: its bytes are what the scanner reads.
-		r.settings = &tls.Config{ServerName: name, InsecureSkipVerify: begin.Insecure, NextProtos: []string{"http/1.1"}} //nolint:gosec // the operator asked for it
+		r.settings = &tls.Config{ServerName: name, InsecureSkipVerify: begin.Insecure, NextProtos: []string{"http/1.1"}} // the operator asked for it
 	}
 	return r
 }
@@ -112,7 +112,7 @@ func (r *readers) cut(s *reader) {
 	s.open, s.cut = false, true
 	close(s.gone)
 	if s.conn != nil {
-		s.conn.Close() //nolint:errcheck // its reader sees it
+		s.conn.Close() // its reader sees it
 	}
 }
 
@@ -156,7 +156,7 @@ func (r *readers) follow(s *reader, request string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // the stream is over
+	defer conn.Close() // the stream is over
 	if _, err := io.WriteString(conn, request); err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (r *readers) connect(s *reader) (net.Conn, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s.conn = conn; s.cut {
-		conn.Close() //nolint:errcheck // nothing was sent
+		conn.Close() // nothing was sent
 		return nil, net.ErrClosed
 	}
 	return conn, nil

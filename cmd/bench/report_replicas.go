@@ -132,7 +132,7 @@ func withReplicas(ctx context.Context, s *site, n int, do func([]*replica) error
 		if one.feed, err = store.NewFeed(one.store); err != nil {
 			return err
 		}
-		feeds.Go(func() { one.feed.Run(running, one) }) //nolint:errcheck // it ends with running
+		feeds.Go(func() { one.feed.Run(running, one) }) // it ends with running
 	}
 	for _, one := range all {
 		if err := one.wait(ctx, 0); err != nil {

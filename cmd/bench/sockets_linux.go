@@ -23,7 +23,7 @@ func socketMemory(port uint16) ([]int64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask for sockets: %w", err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // it was only to ask
+	defer unix.Close(fd) // it was only to ask
 	var ask [unix.NLMSG_HDRLEN + diagRequest]byte
 	order := binary.NativeEndian
 	order.PutUint32(ask[0:], uint32(len(ask)))

@@ -90,7 +90,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = errors.New("the gateway ended by itself")
 		fmt.Fprintln(stderr, "demo:", err)
 	}
-	server.Close() //nolint:errcheck // streams are cut off
+	server.Close() // streams are cut off
 	if err != nil {
 		return 1
 	}

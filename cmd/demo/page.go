@@ -118,7 +118,7 @@ func (p *page) serveToken(w http.ResponseWriter, r *http.Request) {
 func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	json.NewEncoder(w).Encode(v) //nolint:errcheck // the page is gone
+	json.NewEncoder(w).Encode(v) // the page is gone
 }
 
 // command is what the page's buttons send.

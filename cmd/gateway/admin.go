@@ -19,7 +19,7 @@ import (
 func (s *service) adminHandler(listener net.Addr) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		w.Write([]byte("ok\n")) //nolint:errcheck // the asker is gone
+		w.Write([]byte("ok\n")) // the asker is gone
 	})
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry}))
@@ -82,7 +82,7 @@ func (s *service) readyz(w http.ResponseWriter, _ *http.Request) {
 	if len(reasons) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	json.NewEncoder(w).Encode(struct { //nolint:errcheck // the asker is gone
+	json.NewEncoder(w).Encode(struct { // the asker is gone
 		Ready    bool              `json:"ready"`
 		Reasons  map[string]string `json:"reasons,omitempty"`
 		Warnings map[string]string `json:"warnings,omitempty"`

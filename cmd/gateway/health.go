@@ -77,7 +77,7 @@ func askAdmin(ctx context.Context, address, path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("ask %s at %s: %w", path, address, errors.Unwrap(err))
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close() // it was only read
 	body, err := io.ReadAll(io.LimitReader(resp.Body, healthAnswer))
 	if err != nil {
 		return "", fmt.Errorf("read the answer of %s at %s: %w", path, address, err)

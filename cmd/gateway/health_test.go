@@ -67,7 +67,7 @@ func TestHealthFindsTheListener(t *testing.T) {
 			t.Fatal(err)
 		}
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })}
-		go server.Serve(l) //nolint:errcheck // it ends with the test
+		go server.Serve(l) // it ends with the test
 		defer server.Close()
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		for _, host := range ask {

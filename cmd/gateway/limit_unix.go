@@ -55,7 +55,7 @@ func keepFiles(limit uint64) func(net.Conn, http.ConnState) {
 			return
 		}
 		if err := raw.Control(func(fd uintptr) { ok = uint64(fd)+filesBeside <= limit }); err == nil && !ok {
-			c.Close() //nolint:errcheck // nothing was sent
+			c.Close() // nothing was sent
 		}
 	}
 }

@@ -39,7 +39,7 @@ func memoryLimit(root fs.FS) int64 {
 	if err != nil {
 		return limit
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close() // it was only read
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		// hierarchy-ID:controllers:path; version 2 has no controllers here.
 		parts := strings.SplitN(lines.Text(), ":", 3)

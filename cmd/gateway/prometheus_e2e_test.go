@@ -261,8 +261,8 @@ func startPrometheus(t *testing.T, target string) promServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill() //nolint:errcheck // it may have ended
-		cmd.Wait()         //nolint:errcheck // it was killed
+		cmd.Process.Kill() // it may have ended
+		cmd.Wait()         // it was killed
 	})
 	address := make(chan string, 1) // one, once
 	go func() {

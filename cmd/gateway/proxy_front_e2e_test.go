@@ -227,7 +227,7 @@ func (f *front) syslog() {
 			if err != nil {
 				return
 			}
-			file.Write(append(buffer[:n], '\n')) //nolint:errcheck // a line that is missing fails the test that looks for it
+			file.Write(append(buffer[:n], '\n')) // a line that is missing fails the test that looks for it
 		}
 	}()
 	f.Cleanup(func() { socket.Close(); <-done; file.Close() })
@@ -242,11 +242,11 @@ func (f *front) signal(s syscall.Signal) {
 
 // stop ends the proxy with all its processes. SIGTERM ends open streams.
 func (f *front) stop() {
-	f.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended already
+	f.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 	select {
 	case <-f.exited:
 	case <-time.After(5 * time.Second): // Caddy waits for its open streams
-		f.cmd.Process.Kill() //nolint:errcheck // as above
+		f.cmd.Process.Kill() // as above
 		<-f.exited
 	}
 	f.output.Close()

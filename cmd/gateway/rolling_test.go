@@ -125,10 +125,10 @@ func (r *router) forward(ctx context.Context, client net.Conn) {
 	stop := context.AfterFunc(ctx, func() { client.Close(); server.Close() })
 	defer stop()
 	go func() {
-		io.Copy(server, client) //nolint:errcheck // the client has gone
+		io.Copy(server, client) // the client has gone
 		server.Close()
 	}()
-	io.Copy(client, server) //nolint:errcheck // the gateway has gone
+	io.Copy(client, server) // the gateway has gone
 }
 
 // eventSource is a client as a browser's EventSource: it comes back after the

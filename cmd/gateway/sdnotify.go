@@ -62,7 +62,7 @@ func (n *notifier) keepStatus(ctx context.Context, status func() string) error {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	defer n.conn.Close() //nolint:errcheck // datagrams have no end to be told
+	defer n.conn.Close() // datagrams have no end to be told
 	tick := time.NewTicker(statusInterval)
 	defer tick.Stop()
 	for told := ""; ; {

@@ -215,9 +215,9 @@ func (s *service) run(ctx context.Context) error {
 	ending, cancel := context.WithDeadline(parts, end)
 	defer cancel()
 	if e := s.public.Shutdown(ending); e != nil {
-		s.public.Close() //nolint:errcheck // nothing more can be done for those requests
+		s.public.Close() // nothing more can be done for those requests
 	}
-	admin.Close() //nolint:errcheck // scrapes may be cut off
+	admin.Close() // scrapes may be cut off
 	stop(context.Canceled)
 	all.wait()
 	s.logger.Info("stopped")

@@ -100,8 +100,8 @@ func (m *machine) start() {
 	m.Cleanup(func() {
 		log, _ := os.ReadFile(fmt.Sprintf("/proc/%d/root/run/gateway.log", m.pid))
 		status := m.ctl("status", "--no-pager", unit)
-		script.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
-		script.Wait()                          //nolint:errcheck // it was killed
+		script.Process.Signal(syscall.SIGTERM) // it may have ended
+		script.Wait()                          // it was killed
 		if m.Failed() {
 			m.Logf("%s\n%s\n%s", &said, status, log)
 		}

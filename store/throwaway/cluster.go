@@ -69,7 +69,7 @@ func (c *cluster) start(ctx context.Context) error {
 	for {
 		conn, err := pgx.Connect(deadline, c.url())
 		if err == nil {
-			conn.Close(ctx) //nolint:errcheck // it was only to see
+			conn.Close(ctx) // it was only to see
 			return nil
 		}
 		select {

@@ -18,7 +18,7 @@ func Listen(ctx context.Context, url, channel string) (*Listener, error) {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
 	if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
-		conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // the first error is the one to show
+		conn.Close(context.WithoutCancel(ctx)) // the first error is the one to show
 		return nil, fmt.Errorf("listen %q: %w", channel, err)
 	}
 	return &Listener{conn}, nil

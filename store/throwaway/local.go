@@ -106,7 +106,7 @@ func sweeper(dir string) (sweep func() error, err error) {
 		return nil, fmt.Errorf("start the sweeper: %w", err)
 	}
 	return sync.OnceValue(func() error {
-		held.Close() //nolint:errcheck // its end is the signal
+		held.Close() // its end is the signal
 		if err := cmd.Wait(); err != nil {
 			return fmt.Errorf("remove %s: %w", dir, err)
 		}

@@ -113,7 +113,7 @@ func (s *Server) exec(ctx context.Context, statement string) error {
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
+	defer conn.Close(context.WithoutCancel(ctx)) // nothing is owed to a connection that is done
 	_, err = conn.Exec(ctx, statement)
 	return err
 }

@@ -90,7 +90,7 @@ func New(ctx context.Context, config Config) (*Workload, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
-	defer tx.Rollback(ctx) //nolint:errcheck // these rows are only a try
+	defer tx.Rollback(ctx) // these rows are only a try
 	if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
 		return nil, fmt.Errorf("check constraints at once: %w", err)
 	}
@@ -171,7 +171,7 @@ func (w *Workload) connect(ctx context.Context) (*pgx.Conn, error) {
 func (w *Workload) close(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	conn.Close(ctx) //nolint:errcheck // it may be dead already
+	conn.Close(ctx) // it may be dead already
 }
 
 // sleep returns early, with false, when ctx ends.

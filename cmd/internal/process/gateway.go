@@ -68,9 +68,9 @@ func Start(ctx context.Context, binary string, environment []string, say func(li
 	}
 	g.cmd.Stderr = writer
 	g.Exited, err = throwaway.StartTied(g.cmd)
-	writer.Close() //nolint:errcheck // the child has its own
+	writer.Close() // the child has its own
 	if err != nil {
-		reader.Close() //nolint:errcheck // nothing was written
+		reader.Close() // nothing was written
 		return nil, fmt.Errorf("start the gateway: %w", err)
 	}
 	addresses := make(chan [2]string, 1) // one: public and admin, once
@@ -83,7 +83,7 @@ func Start(ctx context.Context, binary string, environment []string, say func(li
 
 // listen reads the log to its end.
 func listen(log *os.File, addresses chan<- [2]string, say func(line string)) {
-	defer log.Close() //nolint:errcheck // it was only read
+	defer log.Close() // it was only read
 	var found [2]string
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		var line struct{ Level, Msg, Addr string }
@@ -119,7 +119,7 @@ func (g *Gateway) ready(ctx context.Context, addresses <-chan [2]string) error {
 			return fmt.Errorf("ask whether the gateway is ready: %w", err)
 		}
 		if resp, err := http.DefaultClient.Do(r); err == nil {
-			resp.Body.Close() //nolint:errcheck // only the status counts
+			resp.Body.Close() // only the status counts
 			if resp.StatusCode == http.StatusOK {
 				return nil
 			}

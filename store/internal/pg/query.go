@@ -27,12 +27,12 @@ func Query(ctx context.Context, on asker, tuned bool, statement string, args ...
 	}
 	batch := pinned(ctx, on, statement, args)
 	if _, err := batch.Exec(); err != nil {
-		batch.Close() //nolint:errcheck // it says the same
+		batch.Close() // it says the same
 		return nil, err
 	}
 	rows, err := batch.Query()
 	if err != nil {
-		batch.Close() //nolint:errcheck // it says the same
+		batch.Close() // it says the same
 		return nil, err
 	}
 	return &batchRows{rows, batch}, nil
@@ -83,7 +83,7 @@ func (r *batchRows) Next() bool {
 
 func (r *batchRows) Close() {
 	r.Rows.Close()
-	r.batch.Close() //nolint:errcheck // Err says what matters
+	r.batch.Close() // Err says what matters
 }
 
 type oneRow struct {

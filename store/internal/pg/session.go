@@ -51,7 +51,7 @@ func (s *Session) pin(ctx context.Context) error {
 
 // Close ends the connection.
 func (s *Session) Close(ctx context.Context) {
-	s.conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is owed to a connection that is done
+	s.conn.Close(context.WithoutCancel(ctx)) // nothing is owed to a connection that is done
 }
 
 // Query sends a statement under the pinned path.
