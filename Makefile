@@ -53,7 +53,7 @@ fuzz: ## every fuzz target for a few seconds
 	$(FUZZ) FuzzCompact ./store/internal/view
 	$(FUZZ) FuzzExtract ./auth
 	$(FUZZ) FuzzVerify ./auth
-	$(FUZZ) FuzzEventStream ./cmd/bench
+	$(FUZZ) FuzzEventStream ./cmd/bench/internal/losscheck
 
 format: ## rewrite the sources as gofumpt has them
 	$(GOFUMPT) -w .
@@ -66,5 +66,5 @@ lint: ## format, vet, staticcheck
 check: lint test fuzz e2e majors test-dist ## what CI runs
 
 bench: ## the benchmark report, beside its floors and targets; then the attack
-	@go build -o bin/bench ./cmd/bench && bin/bench report --plots deploy
+	@go build -o bin/bench ./cmd/bench && bin/bench report
 	go test -run '^$$' -bench . -benchtime 1x ./cmd/gateway

@@ -1,253 +1,161 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
-	"sync"
-	"sync/atomic"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 
-	"github.com/seed-64e334f9/notification-gateway/store/workload"
+	"github.com/seed-64e334f9/notification-gateway/auth"
+	"github.com/seed-64e334f9/notification-gateway/cmd/bench/internal/losscheck"
 )
 
-const (
-	gatewaySessions = "notification_gateway" // application_name of the gateway's connections
-	connectDeadline = 30 * time.Second       // for every client's first connection
-	headerTimeout   = 10 * time.Second       // for a gateway's answer
-	retryPause      = 200 * time.Millisecond // between two tries at a Postgres that is away
-	progressEvery   = time.Second
-)
+// lossOptions is what the flags of check-loss say.
+type lossOptions struct {
+	losscheck.Options
+	maxResets  int // negative: any
+	keep, json bool
+}
 
-// checkLoss writes as a CRM does while clients hop between gateways, and holds
-// what they received against the CRM's own table. It shares no code with what
-// it checks: no cursor, no feed, and a reader of event streams of its own.
+// checkLoss reads the flags of bench check-loss, runs the check and writes its
+// report. The rows of a run that found a fault stay, to be looked at.
 func checkLoss(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, err := parseCheckLoss(args, stdout)
 	if err != nil {
 		return err
 	}
-	load, err := workload.New(ctx, o.load)
+	found, remove, err := losscheck.Run(ctx, o.Options, slog.New(slog.NewTextHandler(stderr, nil)))
 	if err != nil {
 		return err
 	}
-	r := newLossRun(o, load, slog.New(slog.NewTextHandler(stderr, nil)))
-	report, err := r.run(ctx)
-	if err != nil {
+	if err := found.Write(stdout, o.json); err != nil {
 		return err
 	}
-	if err := report.write(stdout, o.json); err != nil {
+	if err := found.Verdict(o.maxResets); err != nil {
 		return err
-	}
-	if err := report.verdict(o.maxResets); err != nil {
-		return err // and the rows stay, to be looked at
 	}
 	if o.keep {
 		return nil
 	}
-	return load.Remove(ctx)
+	return remove(ctx)
 }
 
-// lossRun is one run of the checker.
-type lossRun struct {
-	options lossOptions
-	load    *workload.Workload
-	log     *slog.Logger
-	clients []*client
-	changed chan struct{} // capacity 1: some client has something new
-
-	terminated atomic.Int64
-}
-
-func newLossRun(o lossOptions, load *workload.Workload, log *slog.Logger) *lossRun {
-	r := &lossRun{options: o, load: load, log: log, changed: make(chan struct{}, 1)}
-	connections := &http.Client{Transport: &http.Transport{
-		ResponseHeaderTimeout: headerTimeout, DisableCompression: true, DisableKeepAlives: true, // a hop is a new connection
-	}}
-	for _, who := range o.recipients {
-		for n := range o.clients {
-			r.clients = append(r.clients, &client{
-				name: fmt.Sprintf("client %d of user %d", n+1, who.user), user: who.user, token: who.token,
-				addresses: o.gateways, hop: o.hop, http: connections,
-				number: load.Number, reload: load.Rows, changed: r.changed, received: map[int64]receipt{},
-			})
+func parseCheckLoss(args []string, stdout io.Writer) (o lossOptions, err error) {
+	fs := flag.NewFlagSet("check-loss", flag.ContinueOnError)
+	fs.StringVar(&o.Load.URL, "database-url", "", "the CRM's Postgres, as a `URL`; a role that may INSERT, SELECT and DELETE (default $DATABASE_URL)")
+	fs.StringVar(&o.Load.Table, "table", "notifications", "the CRM's `TABLE`, with the reference CRM's columns")
+	gateways := fs.String("gateways", "", "stream `URLs` between which the clients hop, separated by commas; required")
+	users := fs.String("users", "", "`IDs` of recipients to write for, separated by commas; they must exist; required without --token-file")
+	tokens := fs.String("token-file", "", "`FILE` with a line \"ID TOKEN\" for each recipient; without it tokens are minted with $GATEWAY_JWT_SECRET")
+	fs.IntVar(&o.Load.Writers, "writers", 12, "sessions that write at the same time")
+	fs.Float64Var(&o.Load.Rate, "rate", 500, "rows a second that all writers together may write; 0: no limit")
+	fs.DurationVar(&o.Load.Pause, "pause", 2*time.Second, "the longest that a transaction stays open without doing anything")
+	fs.IntVar(&o.Clients, "clients", 4, "streams of each user")
+	fs.DurationVar(&o.Duration, "duration", 20*time.Second, "how long to write")
+	fs.DurationVar(&o.Hop, "hop", 2*time.Second, "mean time that a client stays before it hops; 0: until the stream breaks")
+	fs.DurationVar(&o.Terminate, "terminate-backends", 0, "`INTERVAL` at which sessions of the gateways and of the writers are terminated; 0: never")
+	fs.DurationVar(&o.Settle, "settle", 20*time.Second, "how long to wait for stragglers while none comes")
+	fs.IntVar(&o.maxResets, "max-resets", -1, "more reset events than this are a failure; negative: any number is allowed")
+	fs.BoolVar(&o.keep, "keep", false, "leave the rows in the table also when nothing is missing")
+	fs.BoolVar(&o.json, "json", false, "report as JSON")
+	if err := parseFlags(fs, "bench check-loss --gateways URL,URL --users 5,7 [flags]", args, stdout); err != nil {
+		return o, err
+	}
+	o.Load.URL = cmp.Or(o.Load.URL, os.Getenv("DATABASE_URL"))
+	for _, address := range strings.Split(*gateways, ",") {
+		if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return o, usageError{fmt.Errorf("--gateways: %q is no http or https URL", address)}
 		}
+		o.Gateways = append(o.Gateways, address)
 	}
-	return r
-}
-
-// run connects the clients, writes, waits for stragglers and compares.
-func (r *lossRun) run(ctx context.Context) (*lossReport, error) {
-	running, stop := context.WithCancelCause(ctx)
-	var parts sync.WaitGroup
-	end := func() { stop(nil); parts.Wait() }
-	defer end()
-	for _, c := range r.clients {
-		parts.Go(func() {
-			if err := c.run(running); err != nil {
-				stop(err)
-			}
-		})
+	switch {
+	case o.Load.URL == "":
+		err = errors.New("--database-url: required, or set DATABASE_URL")
+	case o.Load.Writers < 1 || o.Clients < 1:
+		err = errors.New("--writers, --clients: must be positive")
+	case o.Load.Rate < 0 || o.Load.Pause < 0 || o.Hop < 0 || o.Terminate < 0:
+		err = errors.New("--rate, --pause, --hop, --terminate-backends: must not be negative")
+	case o.Duration <= 0 || o.Settle <= 0:
+		err = errors.New("--duration, --settle: must be positive")
+	case (*tokens == "") == (*users == ""):
+		err = errors.New("--users, --token-file: one of them is required")
+	case *tokens != "":
+		o.Recipients, err = readTokens(*tokens)
+	default:
+		o.Recipients, err = mintRecipients(*users, o.Duration+time.Hour)
 	}
-	if err := r.awaitClients(running); err != nil {
-		return nil, err
-	}
-	parts.Go(func() { r.progress(running) })
-	writing, cancel := context.WithTimeout(running, r.options.duration)
-	defer cancel()
-	if r.options.terminate > 0 {
-		parts.Go(func() {
-			if err := r.terminate(writing); err != nil {
-				stop(err)
-			}
-		})
-	}
-	r.load.Run(writing)
-	if running.Err() != nil {
-		return nil, context.Cause(running)
-	}
-	table, err := r.table(running)
 	if err != nil {
-		return nil, err
+		return o, usageError{err}
 	}
-	if err := r.settle(running, table); err != nil {
-		return nil, err
+	for _, r := range o.Recipients {
+		o.Load.Users = append(o.Load.Users, r.User)
 	}
-	end()
-	report := compare(table, r.load.Acknowledged(), r.clients)
-	stats := r.load.Stats()
-	report.Ambiguous, report.Broken, report.Terminated = stats.Ambiguous, stats.Failures, int(r.terminated.Load())
-	return report, nil
+	return o, nil
 }
 
-// awaitClients waits until every client has a position: from then on all of
-// its user's rows are owed to it.
-func (r *lossRun) awaitClients(ctx context.Context) error {
-	deadline := time.NewTimer(connectDeadline)
-	defer deadline.Stop()
-	for {
-		ready := 0
-		var missing *client // one of those that are not
-		for _, c := range r.clients {
-			if c.counted().Ready {
-				ready++
-			} else {
-				missing = c
+func parseUser(text string) (int64, error) {
+	user, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || user < 1 {
+		return 0, fmt.Errorf("%q is no ID of a recipient", text)
+	}
+	return user, nil
+}
+
+func readTokens(name string) (all []losscheck.Recipient, err error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("--token-file: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		user, err := parseUser(fields[0])
+		if err != nil || len(fields) != 2 {
+			return nil, errors.New(`--token-file: a line is not "ID TOKEN"`)
+		}
+		all = append(all, losscheck.Recipient{User: user, Token: fields[1]})
+	}
+	if len(all) == 0 {
+		return nil, errors.New("--token-file: no token")
+	}
+	return all, nil
+}
+
+// mintRecipients makes tokens as the gateway's environment asks for them.
+func mintRecipients(users string, life time.Duration) (all []losscheck.Recipient, err error) {
+	secret, _, _ := strings.Cut(os.Getenv("GATEWAY_JWT_SECRET"), ",")
+	if secret == "" {
+		return nil, errors.New("GATEWAY_JWT_SECRET: required without --token-file")
+	}
+	for _, text := range strings.Split(users, ",") {
+		user, err := parseUser(text)
+		if err != nil {
+			return nil, fmt.Errorf("--users: %w", err)
+		}
+		claims, err := auth.Claims(cmp.Or(os.Getenv("GATEWAY_JWT_USER_CLAIM"), "user_id"), fmt.Sprint(user), life)
+		if err != nil {
+			return nil, fmt.Errorf("--users: %w", err)
+		}
+		for claim, variable := range map[string]string{"iss": "GATEWAY_JWT_ISSUER", "aud": "GATEWAY_JWT_AUDIENCE"} {
+			if value := os.Getenv(variable); value != "" {
+				claims[claim] = value
 			}
 		}
-		if ready == len(r.clients) {
-			return nil
+		token, err := auth.Mint([]byte(secret), claims)
+		if err != nil {
+			return nil, fmt.Errorf("mint a token: %w", err)
 		}
-		select {
-		case <-r.changed:
-		case <-deadline.C:
-			return fmt.Errorf("only %d of %d clients could connect and were given an id; %s: %v", ready, len(r.clients), missing.name, missing.lastError())
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		all = append(all, losscheck.Recipient{User: user, Token: token})
 	}
-}
-
-// table reads what the CRM's table holds in the end, once Postgres is there.
-func (r *lossRun) table(ctx context.Context) ([]workload.Row, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.options.settle)
-	defer cancel()
-	for {
-		err := r.load.Finish(ctx)
-		if err == nil {
-			var rows []workload.Row
-			if rows, err = r.load.Rows(ctx, 0); err == nil {
-				return rows, nil
-			}
-		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		}
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// settle waits until every client has every row of its user, or until nothing
-// has come for the settle time.
-func (r *lossRun) settle(ctx context.Context, table []workload.Row) error {
-	owed := map[int64][]int64{} // numbers by user
-	for _, row := range table {
-		owed[row.User] = append(owed[row.User], row.Number)
-	}
-	for _, c := range r.clients {
-		c.expect(owed[c.user])
-	}
-	patience := time.NewTimer(r.options.settle)
-	defer patience.Stop()
-	for before := -1; ; {
-		left := 0
-		for _, c := range r.clients {
-			left += c.outstanding()
-		}
-		if left == 0 {
-			return nil
-		}
-		if left != before {
-			patience.Reset(r.options.settle)
-			before = left
-		}
-		select {
-		case <-r.changed:
-		case <-patience.C:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// terminate ends server sessions, the gateways' and our own, again and again.
-// Only a Postgres that forbids it is an error. ctx has a deadline.
-func (r *lossRun) terminate(ctx context.Context) error {
-	for tick := time.NewTicker(r.options.terminate); ; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			tick.Stop()
-			return nil
-		}
-		n, err := r.load.Terminate(ctx, gatewaySessions)
-		r.terminated.Add(int64(n))
-		if errors.Is(err, workload.ErrForbidden) {
-			return fmt.Errorf("--terminate-backends: %w", err)
-		}
-		// A dial notices the deadline a moment before ctx has ended.
-		if end, _ := ctx.Deadline(); err != nil && ctx.Err() == nil && time.Now().Before(end) {
-			r.log.Info("terminate failed", "err", err)
-		}
-	}
-}
-
-// progress says once a second how far it is.
-func (r *lossRun) progress(ctx context.Context) {
-	tick := time.NewTicker(progressEvery)
-	defer tick.Stop()
-	for began := time.Now(); ; {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		var all clientCounts
-		left := 0
-		for _, c := range r.clients {
-			t := c.counted()
-			all.Received, all.Connects, all.Resets = all.Received+t.Received, all.Connects+t.Connects, all.Resets+t.Resets
-			left += c.outstanding()
-		}
-		stats := r.load.Stats()
-		r.log.Info("progress", "after", time.Since(began).Round(time.Second), "acknowledged", stats.Acknowledged, "received", all.Received,
-			"outstanding", left, "connects", all.Connects, "resets", all.Resets, "broken_sessions", stats.Failures, "terminated", r.terminated.Load())
-	}
+	return all, nil
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-64e334f9/notification-gateway/cmd/bench/internal/losscheck"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
@@ -168,7 +169,7 @@ func TestE2ECheckLoss(t *testing.T) {
 	}
 	status := <-ended
 	t.Logf("Postgres %s: %s", version, &out)
-	var r lossReport
+	var r losscheck.Report
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,12 +17,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
+	"github.com/seed-64e334f9/notification-gateway/cmd/bench/internal/losscheck"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
 	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
-	"github.com/seed-64e334f9/notification-gateway/store/workload"
 )
 
 // fakeGateway streams the rows of the CRM's table in the order in which it
@@ -148,7 +145,7 @@ func startFake(t *testing.T, spoil func(int, fakeEvent) []fakeEvent) (database, 
 }
 
 // checkFake runs the checker for a moment and returns its report.
-func checkFake(t *testing.T, database, stream string, args ...string) (status int, r lossReport, stderr string) {
+func checkFake(t *testing.T, database, stream string, args ...string) (status int, r losscheck.Report, stderr string) {
 	t.Helper()
 	var out, log bytes.Buffer
 	args = append([]string{
@@ -180,21 +177,21 @@ func TestCheckLossFindsFaults(t *testing.T) {
 		spoil  func(int, fakeEvent) []fakeEvent
 		args   []string
 		status int
-		want   lossReport
+		want   losscheck.Report
 	}{
 		"none":        {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{e} })},
-		"drops one":   {spoil: first(func(fakeEvent) []fakeEvent { return nil }), status: 1, want: lossReport{Missing: 1}},
-		"twice":       {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{e, e} }), want: lossReport{Duplicates: 1}},
-		"invents one": {spoil: first(func(e fakeEvent) []fakeEvent { made := e; made.Title += "000000"; return []fakeEvent{made, e} }), status: 1, want: lossReport{Phantom: 1}},
-		"another ID":  {spoil: first(func(e fakeEvent) []fakeEvent { e.ID += 1_000_000; return []fakeEvent{e} }), status: 1, want: lossReport{Phantom: 1}},
-		"another's":   {spoil: first(func(e fakeEvent) []fakeEvent { other := e; other.User = 7; return []fakeEvent{other, e} }), status: 1, want: lossReport{Foreign: 1}},
-		"resets":      {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{{name: "reset"}} }), want: lossReport{Resets: 1}},
-		"no resets":   {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{{name: "reset"}} }), args: []string{"--max-resets", "0"}, status: 1, want: lossReport{Resets: 1}},
+		"drops one":   {spoil: first(func(fakeEvent) []fakeEvent { return nil }), status: 1, want: losscheck.Report{Missing: 1}},
+		"twice":       {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{e, e} }), want: losscheck.Report{Duplicates: 1}},
+		"invents one": {spoil: first(func(e fakeEvent) []fakeEvent { made := e; made.Title += "000000"; return []fakeEvent{made, e} }), status: 1, want: losscheck.Report{Phantom: 1}},
+		"another ID":  {spoil: first(func(e fakeEvent) []fakeEvent { e.ID += 1_000_000; return []fakeEvent{e} }), status: 1, want: losscheck.Report{Phantom: 1}},
+		"another's":   {spoil: first(func(e fakeEvent) []fakeEvent { other := e; other.User = 7; return []fakeEvent{other, e} }), status: 1, want: losscheck.Report{Foreign: 1}},
+		"resets":      {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{{name: "reset"}} }), want: losscheck.Report{Resets: 1}},
+		"no resets":   {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{{name: "reset"}} }), args: []string{"--max-resets", "0"}, status: 1, want: losscheck.Report{Resets: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			database, stream := startFake(t, c.spoil)
 			status, r, stderr := checkFake(t, database, stream, c.args...)
-			got := lossReport{Missing: r.Missing, Phantom: r.Phantom, Foreign: r.Foreign, Duplicates: r.Duplicates, Resets: r.Resets}
+			got := losscheck.Report{Missing: r.Missing, Phantom: r.Phantom, Foreign: r.Foreign, Duplicates: r.Duplicates, Resets: r.Resets}
 			if status != c.status || !reflect.DeepEqual(got, c.want) {
 				t.Errorf("status %d, %+v, want %d, %+v\n%s", status, got, c.status, c.want, stderr)
 			}
@@ -283,46 +280,6 @@ func TestCheckLossIsRefused(t *testing.T) {
 		if status != 1 || !strings.Contains(stderr, want) {
 			t.Errorf("status %d: %s, want %q", status, stderr, want)
 		}
-	}
-}
-
-// roundTrip is an http.RoundTripper.
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// That clients cannot connect helps nobody without why; a URL may hold a token.
-func TestCheckLossSaysWhyNobodyConnects(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := lossOptions{gateways: []string{"http://gateway/?token=hush"}, recipients: []recipient{{user: 5, token: "t"}}, clients: 2}
-		r := newLossRun(o, &workload.Workload{}, slog.New(slog.DiscardHandler))
-		for _, c := range r.clients {
-			c.http = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("no route") })}
-		}
-		_, err := r.run(t.Context())
-		if want := "only 0 of 2 clients could connect and were given an id; client 2 of user 5: no route"; err == nil || err.Error() != want {
-			t.Errorf("%v, want %s", err, want)
-		}
-	})
-}
-
-// due is a context whose deadline has just come, and which has not noticed.
-type due struct{ context.Context }
-
-func (due) Deadline() (time.Time, bool) { return time.Now(), true }
-
-// The end of the run is no fault of the server's.
-func TestCheckLossEndsWithoutComplaint(t *testing.T) {
-	load, err := workload.New(t.Context(), workload.Config{URL: storetest.CRM(t), Table: "notifications", Users: []int64{5}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	r := newLossRun(lossOptions{terminate: time.Millisecond}, load, slog.New(slog.NewTextHandler(&log, nil)))
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := r.terminate(due{ctx}); err != nil || log.Len() > 0 {
-		t.Errorf("%v, %s", err, &log)
 	}
 }
 

@@ -10,12 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-64e334f9/notification-gateway/cmd/bench/internal/report"
+	"github.com/seed-64e334f9/notification-gateway/cmd/bench/internal/swarm"
 	"github.com/seed-64e334f9/notification-gateway/store/storetest"
-	"github.com/seed-64e334f9/notification-gateway/store/throwaway"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" { // a crowd or a floor: we stand in for the program
+	if os.Getenv(swarm.SubprocessVariable) != "" { // a worker or a floor: this binary stands in for the program
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(storetest.Main(m))
@@ -27,21 +28,21 @@ const testSecret = "0123456789abcdef0123456789abcdef"
 // nothing: everything that is inserted must be counted, through a storm too,
 // and a reader that never reads must not hold up the others.
 func TestLoad(t *testing.T) {
-	s := openSite(t)
+	s := openEnvironment(t)
 	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
 	var out, log bytes.Buffer
 	code := run(t.Context(), []string{
-		"load", "--url", s.target().url.String(), "--database-url", s.dbURL, "--streams", "60", "--users", "20", "--slow", "2",
+		"load", "--url", s.Target().URL.String(), "--database-url", s.DatabaseURL, "--streams", "60", "--users", "20", "--slow", "2",
 		"--storm", "30", "--rate", "200", "--duration", "2s", "--payload", "100", "--json",
 	}, &out, &log)
 	if code != 0 {
 		t.Fatalf("status %d: %s", code, &log)
 	}
-	var found results
+	var found report.Results
 	if err := json.Unmarshal(out.Bytes(), &found); err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]result{}
+	values := map[string]report.Result{}
 	for _, l := range found.Lines {
 		values[l.What] = l
 	}
@@ -58,16 +59,16 @@ func TestLoad(t *testing.T) {
 
 // Most addresses that an operator can name are behind TLS.
 func TestLoadTLS(t *testing.T) {
-	b := openBench(t)
-	cert, key, err := certificate(b.dir)
+	b := startStack(t)
+	cert, key, err := report.Certificate(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := openSiteOf(t, b, "GATEWAY_TLS_CERT="+cert, "GATEWAY_TLS_KEY="+key)
+	s := openEnvironmentOf(t, b, "GATEWAY_TLS_CERT="+cert, "GATEWAY_TLS_KEY="+key)
 	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
 	var out, log bytes.Buffer
 	args := []string{
-		"load", "--url", "https://" + s.Public + streamPath, "--database-url", s.dbURL, "--streams", "20", "--slow", "2", "--storm", "10", "--rate", "100", "--duration", "1s",
+		"load", "--url", "https://" + s.Public + report.StreamPath, "--database-url", s.DatabaseURL, "--streams", "20", "--slow", "2", "--storm", "10", "--rate", "100", "--duration", "1s",
 	}
 	if code := run(t.Context(), append(args, "--insecure"), &out, &log); code != 0 || !strings.Contains(out.String(), "✔") {
 		t.Errorf("status %d: %s%s", code, &out, &log)
@@ -80,14 +81,14 @@ func TestLoadTLS(t *testing.T) {
 
 // A load test that cannot fail proves nothing.
 func TestLoadFails(t *testing.T) {
-	s := openSite(t)
+	s := openEnvironment(t)
 	t.Setenv("GATEWAY_JWT_SECRET", "")
 	for name, test := range map[string]struct {
 		args []string
 		want string
 	}{
-		"wrong token":     {[]string{"--url", s.target().url.String(), "--token", "a.b.c"}, "status 401"},
-		"no token":        {[]string{"--url", s.target().url.String()}, "status 401"},
+		"wrong token":     {[]string{"--url", s.Target().URL.String(), "--token", "a.b.c"}, "status 401"},
+		"no token":        {[]string{"--url", s.Target().URL.String()}, "status 401"},
 		"wrong path":      {[]string{"--url", "http://" + s.Public + "/elsewhere"}, "status 404"},
 		"nobody answers":  {[]string{"--url", "http://127.0.0.1:1/"}, "connection refused"},
 		"no event stream": {[]string{"--url", "http://" + s.Admin + "/livez"}, "no event stream"},
@@ -106,13 +107,13 @@ func TestLoadFails(t *testing.T) {
 // checked may be called good: not after half a minute, below a mark and figures
 // that mean nothing.
 func TestLoadStopsAtTheFirstError(t *testing.T) {
-	s := openSite(t)
+	s := openEnvironment(t)
 	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
-	for what, first := range map[string]int{"a user": crmUsers + 1, "the probe's user": crmUsers} {
+	for what, first := range map[string]int{"a user": report.CRMUsers + 1, "the probe's user": report.CRMUsers} {
 		var out, log bytes.Buffer
 		began := time.Now()
 		code := run(t.Context(), []string{
-			"load", "--url", s.target().url.String(), "--database-url", s.dbURL, "--streams", "2", "--users", "1",
+			"load", "--url", s.Target().URL.String(), "--database-url", s.DatabaseURL, "--streams", "2", "--users", "1",
 			"--first-user", strconv.Itoa(first), "--duration", "30s",
 		}, &out, &log)
 		if code != 1 || strings.Count(log.String(), "Key (user_id)=(") != 1 || strings.Contains(log.String(), "canceled") {
@@ -126,16 +127,16 @@ func TestLoadStopsAtTheFirstError(t *testing.T) {
 
 // That the server ended streams says nothing without why.
 func TestLoadSaysWhyStreamsEnded(t *testing.T) {
-	b := openBench(t)
+	b := startStack(t)
 	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
-	cert, key, err := certificate(b.dir)
+	cert, key, err := report.Certificate(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for scheme, env := range map[string][]string{"http": nil, "https": {"GATEWAY_TLS_CERT=" + cert, "GATEWAY_TLS_KEY=" + key}} {
-		s := openSiteOf(t, b, append(env, "GATEWAY_MAX_STREAMS_PER_USER=1")...)
+		s := openEnvironmentOf(t, b, append(env, "GATEWAY_MAX_STREAMS_PER_USER=1")...)
 		var out, log bytes.Buffer
-		code := run(t.Context(), []string{"load", "--insecure", "--url", scheme + "://" + s.Public + streamPath, "--streams", "2", "--users", "1", "--duration", "5s"}, &out, &log)
+		code := run(t.Context(), []string{"load", "--insecure", "--url", scheme + "://" + s.Public + report.StreamPath, "--streams", "2", "--users", "1", "--duration", "5s"}, &out, &log)
 		if code != 1 || !strings.Contains(log.String(), "with the error event replaced") {
 			t.Errorf("%s: status %d: %s", scheme, code, &log)
 		}
@@ -174,37 +175,34 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// openSite is a gateway with a database of its own.
-func openSite(t *testing.T) *site {
+// openEnvironment is a gateway with a database of its own.
+func openEnvironment(t *testing.T) *report.Environment {
 	t.Helper()
-	return openSiteOf(t, openBench(t))
+	return openEnvironmentOf(t, startStack(t))
 }
 
-func openBench(t *testing.T) *bench {
+func startStack(t *testing.T) *report.Stack {
 	t.Helper()
-	b, err := startBench(t.Context(), testSecret, t.Logf)
-	if err != nil && !throwaway.Required() {
-		t.Skip(err)
-	}
+	b, err := report.StartStack(t.Context(), testSecret, t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := b.stop(context.Background()); err != nil {
+		if err := b.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	return b
 }
 
-func openSiteOf(t *testing.T, b *bench, env ...string) *site {
+func openEnvironmentOf(t *testing.T, b *report.Stack, env ...string) *report.Environment {
 	t.Helper()
-	s, err := b.open(t.Context(), env...)
+	s, err := b.Open(t.Context(), env...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})

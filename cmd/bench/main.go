@@ -1,6 +1,7 @@
 // Command bench loads event streams, measures what they cost and checks that
 // they lose nothing: any address with load and check-loss, the gateway of this
-// repository beside its floors with report.
+// repository beside its floors with report. This package reads flags and
+// variables; the packages in internal do the work.
 package main
 
 import (
@@ -12,6 +13,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/seed-64e334f9/notification-gateway/cmd/bench/internal/report"
+	"github.com/seed-64e334f9/notification-gateway/cmd/bench/internal/swarm"
 )
 
 const usage = `bench measures event streams and checks them.
@@ -29,11 +33,14 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// usageError is a mistake of whoever typed the command: exit 2.
+// usageError is a bad flag or variable: exit 2.
 type usageError struct{ error }
 
-// run carries one command out and returns its exit status: 0 done and
-// everything holds, 1 not, 2 a bad flag or variable, with one line on stderr.
+type command func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+
+// run carries out one command and returns its exit status: 0 when it is done and
+// everything holds, 1 when not, 2 for a bad flag or variable, with one line on
+// stderr.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
@@ -44,16 +51,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stdout, usage)
 		return 0
 	}
-	commands := map[string]func(ctx context.Context, args []string, stdout, stderr io.Writer) error{
-		"load": load, "report": report, "check-loss": checkLoss,
-		"crowd": crowdChild, "floor": floorChild, // this program starts itself as these
+	commands := map[string]command{
+		"load": load, "report": measure, "check-loss": checkLoss,
+		// This program starts itself with these two.
+		swarm.WorkerCommand: func(_ context.Context, _ []string, stdout, _ io.Writer) error {
+			return swarm.RunWorker(os.Stdin, stdout)
+		},
+		report.FloorCommand: func(_ context.Context, _ []string, stdout, _ io.Writer) error { return report.RunFloor(stdout) },
 	}
-	command, ok := commands[args[0]]
+	do, ok := commands[args[0]]
 	if !ok {
 		fmt.Fprintf(stderr, "bench: no command %q; see bench -h\n", args[0])
 		return 2
 	}
-	err := command(ctx, args[1:], stdout, stderr)
+	err := do(ctx, args[1:], stdout, stderr)
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
@@ -64,8 +75,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-// parseFlags parses a command's arguments, all of them flags. What is wrong is
-// a usageError.
+// parseFlags parses a command's arguments, all of which must be flags. Its error
+// is a usageError.
 func parseFlags(fs *flag.FlagSet, synopsis string, args []string, stdout io.Writer) error {
 	fs.SetOutput(io.Discard)
 	err := fs.Parse(args)
