@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -14,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed-64e334f9/notification-gateway/auth"
 	"github.com/seed-64e334f9/notification-gateway/cmd/bench/internal/losscheck"
 )
 
@@ -50,11 +48,11 @@ func checkLoss(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 func parseCheckLoss(args []string, stdout io.Writer) (o lossOptions, err error) {
 	fs := flag.NewFlagSet("check-loss", flag.ContinueOnError)
-	fs.StringVar(&o.Load.URL, "database-url", "", "the CRM's Postgres, as a `URL`; a role that may INSERT, SELECT and DELETE (default $DATABASE_URL)")
+	fs.StringVar(&o.Load.URL, "database-url", "", "the CRM's Postgres, as a `URL`; a role that may INSERT, SELECT and DELETE (default $DATABASE_URL, or the file that $DATABASE_URL_FILE names)")
 	fs.StringVar(&o.Load.Table, "table", "notifications", "the CRM's `TABLE`, with the reference CRM's columns")
 	gateways := fs.String("gateways", "", "stream `URLs` between which the clients hop, separated by commas; required")
 	users := fs.String("users", "", "`IDs` of recipients to write for, separated by commas; they must exist; required without --token-file")
-	tokens := fs.String("token-file", "", "`FILE` with a line \"ID TOKEN\" for each recipient; without it tokens are minted with $GATEWAY_JWT_SECRET")
+	tokens := fs.String("token-file", "", "`FILE` with a line \"ID TOKEN\" for each recipient; without it tokens are minted with $GATEWAY_JWT_SECRET, or with the file that $GATEWAY_JWT_SECRET_FILE names")
 	fs.IntVar(&o.Load.Writers, "writers", 12, "sessions that write at the same time")
 	fs.Float64Var(&o.Load.Rate, "rate", 500, "rows a second that all writers together may write; 0: no limit")
 	fs.DurationVar(&o.Load.Pause, "pause", 2*time.Second, "the longest that a transaction stays open without doing anything")
@@ -69,7 +67,9 @@ func parseCheckLoss(args []string, stdout io.Writer) (o lossOptions, err error) 
 	if err := parseFlags(fs, "bench check-loss --gateways URL,URL --users 5,7 [flags]", args, stdout); err != nil {
 		return o, err
 	}
-	o.Load.URL = cmp.Or(o.Load.URL, os.Getenv("DATABASE_URL"))
+	if o.Load.URL, err = databaseURL(o.Load.URL); err != nil {
+		return o, usageError{err}
+	}
 	for _, address := range strings.Split(*gateways, ",") {
 		if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return o, usageError{fmt.Errorf("--gateways: %q is no http or https URL", address)}
@@ -133,27 +133,21 @@ func readTokens(name string) (all []losscheck.Recipient, err error) {
 
 // mintRecipients makes tokens as the gateway's environment asks for them.
 func mintRecipients(users string, life time.Duration) (all []losscheck.Recipient, err error) {
-	secret, _, _ := strings.Cut(os.Getenv("GATEWAY_JWT_SECRET"), ",")
-	if secret == "" {
-		return nil, errors.New("GATEWAY_JWT_SECRET: required without --token-file")
+	s, err := newSigner("")
+	if err == nil && s == nil {
+		err = errors.New("GATEWAY_JWT_SECRET, GATEWAY_JWT_SECRET_FILE: one of them is required without --token-file")
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, text := range strings.Split(users, ",") {
 		user, err := parseUser(text)
 		if err != nil {
 			return nil, fmt.Errorf("--users: %w", err)
 		}
-		claims, err := auth.Claims(cmp.Or(os.Getenv("GATEWAY_JWT_USER_CLAIM"), "user_id"), fmt.Sprint(user), life)
+		token, err := s.token(user, life)
 		if err != nil {
-			return nil, fmt.Errorf("--users: %w", err)
-		}
-		for claim, variable := range map[string]string{"iss": "GATEWAY_JWT_ISSUER", "aud": "GATEWAY_JWT_AUDIENCE"} {
-			if value := os.Getenv(variable); value != "" {
-				claims[claim] = value
-			}
-		}
-		token, err := auth.Mint([]byte(secret), claims)
-		if err != nil {
-			return nil, fmt.Errorf("mint a token: %w", err)
+			return nil, err
 		}
 		all = append(all, losscheck.Recipient{User: user, Token: token})
 	}

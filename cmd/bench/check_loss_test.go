@@ -43,6 +43,7 @@ type fakeEvent struct {
 	ID    int64  `json:"id"`
 	User  int64  `json:"user"`
 	Title string `json:"title"`
+	Large string `json:"message,omitempty"`
 }
 
 // look finds new rows until ctx ends.
@@ -183,6 +184,7 @@ func TestCheckLossFindsFaults(t *testing.T) {
 		"drops one":   {spoil: first(func(fakeEvent) []fakeEvent { return nil }), status: 1, want: losscheck.Report{Missing: 1}},
 		"twice":       {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{e, e} }), want: losscheck.Report{Duplicates: 1}},
 		"invents one": {spoil: first(func(e fakeEvent) []fakeEvent { made := e; made.Title += "000000"; return []fakeEvent{made, e} }), status: 1, want: losscheck.Report{Phantom: 1}},
+		"a large one": {spoil: first(func(e fakeEvent) []fakeEvent { e.Large = strings.Repeat("x", 4<<20-1000); return []fakeEvent{e} })},
 		"another ID":  {spoil: first(func(e fakeEvent) []fakeEvent { e.ID += 1_000_000; return []fakeEvent{e} }), status: 1, want: losscheck.Report{Phantom: 1}},
 		"another's":   {spoil: first(func(e fakeEvent) []fakeEvent { other := e; other.User = 7; return []fakeEvent{other, e} }), status: 1, want: losscheck.Report{Foreign: 1}},
 		"resets":      {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{{name: "reset"}} }), want: losscheck.Report{Resets: 1}},
@@ -211,6 +213,22 @@ func TestCheckLossFindsFaults(t *testing.T) {
 				t.Errorf("%d rows are left after status %d", left, status)
 			}
 		})
+	}
+}
+
+// A stream that the checker cannot read proves nothing of the rows behind: that
+// must end the run with the reason, not be called a loss.
+func TestCheckLossEndsAtAnUnreadableLine(t *testing.T) {
+	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
+	database, stream := startFake(t, func(n int, e fakeEvent) []fakeEvent {
+		if n == 0 {
+			e.Large = strings.Repeat("x", 9<<20)
+		}
+		return []fakeEvent{e}
+	})
+	status, _, stderr := checkFake(t, database, stream, "--hop", "0")
+	if status != 1 || !strings.Contains(stderr, "longer than 8 MiB") || strings.Contains(stderr, "missing:") {
+		t.Errorf("status %d: %s", status, stderr)
 	}
 }
 

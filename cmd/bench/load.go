@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -23,6 +24,7 @@ func load(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	found, err := report.Load(ctx, p.LoadPlan, stderr)
+	err = p.explain(err)
 	switch {
 	case found == nil:
 	case asJSON:
@@ -34,7 +36,10 @@ func load(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // loadPlan is what the flags of load say.
-type loadPlan struct{ report.LoadPlan }
+type loadPlan struct {
+	report.LoadPlan
+	minted bool // the tokens were made here
+}
 
 // parseLoad reads the flags of load.
 func parseLoad(args []string, stdout io.Writer) (p loadPlan, asJSON bool, err error) {
@@ -44,7 +49,7 @@ func parseLoad(args []string, stdout io.Writer) (p loadPlan, asJSON bool, err er
 	insecure := fs.Bool("insecure", false, "take any certificate")
 	token := fs.String("token", "", "the `token` that every stream sends")
 	tokenFile := fs.String("token-file", "", "`file` with a token on each line, which the streams take in turn")
-	secretFile := fs.String("secret-file", "", "`file` with the secret (HS256) to mint tokens with; else GATEWAY_JWT_SECRET")
+	secretFile := fs.String("secret-file", "", "`file` with the secret (HS256) to mint tokens with; else $GATEWAY_JWT_SECRET, or the file that $GATEWAY_JWT_SECRET_FILE names")
 	fs.IntVar(&p.Streams, "streams", 100, "`number` of streams")
 	fs.IntVar(&p.Users, "users", 0, "`number` of users that the streams belong to; default: one for each stream")
 	fs.IntVar(&p.First, "first-user", 1, "the first user; the others follow")
@@ -64,6 +69,11 @@ func parseLoad(args []string, stdout io.Writer) (p loadPlan, asJSON bool, err er
 	}
 	if err := p.validate(*address, *event, *insecure); err != nil {
 		return p, false, usageError{err}
+	}
+	if p.Database != "" { // DATABASE_URL is not taken: rows are inserted only where somebody says so
+		if p.Database, err = databaseURL(p.Database); err != nil {
+			return p, false, usageError{err}
+		}
 	}
 	if err := p.findTokens(*token, *tokenFile, *secretFile); err != nil {
 		return p, false, usageError{err}
@@ -103,7 +113,6 @@ func (p *loadPlan) validate(address, event string, insecure bool) error {
 
 // findTokens takes those that are given, or mints them.
 func (p *loadPlan) findTokens(token, tokenFile, secretFile string) error {
-	secret := os.Getenv("GATEWAY_JWT_SECRET")
 	switch {
 	case token != "":
 		p.Tokens = []string{token}
@@ -117,21 +126,37 @@ func (p *loadPlan) findTokens(token, tokenFile, secretFile string) error {
 			return errors.New("--token-file: is empty")
 		}
 		return nil
-	case secretFile != "":
-		text, err := os.ReadFile(secretFile)
-		if err != nil {
-			return fmt.Errorf("--secret-file: %w", err)
-		}
-		secret = strings.TrimSpace(string(text))
 	}
-	if secret == "" {
-		return nil // some servers want no token
-	}
-	secret, _, _ = strings.Cut(secret, ",") // the first signs, as with gateway token
-	tokens, err := report.MintTokens(secret, p.First, p.Users+1)
-	if err != nil {
+	s, err := newSigner(secretFile)
+	if err != nil || s == nil { // some servers want no token
 		return err
 	}
-	p.Tokens, p.Probe = tokens[:p.Users], tokens[p.Users]
+	tokens := make([]string, p.Users+1)
+	for i := range tokens {
+		if tokens[i], err = s.token(int64(p.First+i), report.TokenLife); err != nil {
+			return err
+		}
+	}
+	p.Tokens, p.Probe, p.minted = tokens[:p.Users], tokens[p.Users], true
 	return nil
+}
+
+// explain adds to an error of a load what helps where the server has refused the
+// tokens.
+func (p *loadPlan) explain(err error) error {
+	var broken swarm.BrokenError
+	if !errors.As(err, &broken) {
+		return err
+	}
+	switch {
+	case broken.Status == http.StatusUnauthorized && len(p.Tokens) == 0:
+		return fmt.Errorf("%w\n  no token was sent: set GATEWAY_JWT_SECRET (or GATEWAY_JWT_SECRET_FILE), or give --secret-file, --token-file or --token", err)
+	case broken.Status == http.StatusUnauthorized && p.minted:
+		return fmt.Errorf("%w\n  the tokens were minted here: the secret, GATEWAY_JWT_USER_CLAIM, GATEWAY_JWT_ISSUER and GATEWAY_JWT_AUDIENCE must be those of the gateway", err)
+	case broken.Status == http.StatusUnauthorized:
+		return fmt.Errorf("%w\n  the token was refused: `gateway check --token` says why", err)
+	case broken.Status == http.StatusForbidden:
+		return fmt.Errorf("%w\n  a token names nobody who may have a stream: the users %d to %d must be active recipients", err, p.First, p.First+p.Users-1)
+	}
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -83,12 +84,18 @@ func TestLoadTLS(t *testing.T) {
 func TestLoadFails(t *testing.T) {
 	s := openEnvironment(t)
 	t.Setenv("GATEWAY_JWT_SECRET", "")
+	otherSecret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(otherSecret, []byte(strings.Repeat("other", 8)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		args []string
 		want string
 	}{
-		"wrong token":     {[]string{"--url", s.Target().URL.String(), "--token", "a.b.c"}, "status 401"},
-		"no token":        {[]string{"--url", s.Target().URL.String()}, "status 401"},
+		"wrong token":     {[]string{"--url", s.Target().URL.String(), "--token", "a.b.c"}, "the token was refused"},
+		"no token":        {[]string{"--url", s.Target().URL.String()}, "no token was sent: set GATEWAY_JWT_SECRET"},
+		"wrong secret":    {[]string{"--url", s.Target().URL.String(), "--secret-file", otherSecret}, "the secret, GATEWAY_JWT_USER_CLAIM"},
+		"wrong password":  {[]string{"--url", s.Target().URL.String(), "--database-url", strings.Replace(s.DatabaseURL, "postgres@", "nobody_here:hush@", 1)}, "the CRM's Postgres: "},
 		"wrong path":      {[]string{"--url", "http://" + s.Public + "/elsewhere"}, "status 404"},
 		"nobody answers":  {[]string{"--url", "http://127.0.0.1:1/"}, "connection refused"},
 		"no event stream": {[]string{"--url", "http://" + s.Admin + "/livez"}, "no event stream"},
@@ -96,7 +103,7 @@ func TestLoadFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out, log bytes.Buffer
 			code := run(t.Context(), append([]string{"load", "--streams", "2", "--duration", "1s"}, test.args...), &out, &log)
-			if code != 1 || !strings.Contains(log.String(), test.want) {
+			if code != 1 || !strings.Contains(log.String(), test.want) || strings.Contains(log.String(), "hush") {
 				t.Errorf("status %d: %s", code, &log)
 			}
 		})

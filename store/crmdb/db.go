@@ -9,14 +9,21 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 // DB is a CRM's database to write into.
 type DB struct{ pool *pgxpool.Pool }
 
-// Open opens a pool of connections, and makes them when they are needed.
+// Open opens a pool of connections, and makes them when they are needed. url may
+// have any form that the gateway reads.
 func Open(ctx context.Context, url string) (*DB, error) {
-	pool, err := pgxpool.New(ctx, url)
+	config, err := pg.ParsePoolURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
@@ -29,7 +36,7 @@ func (db *DB) Exec(ctx context.Context, statement string, args ...any) error {
 	if len(args) == 0 {
 		conn, err := db.pool.Acquire(ctx)
 		if err != nil {
-			return err
+			return fmt.Errorf("connect: %w", pg.ConnectCause(err))
 		}
 		defer conn.Release()
 		_, err = conn.Conn().PgConn().Exec(ctx, statement).ReadAll()
@@ -40,6 +47,7 @@ func (db *DB) Exec(ctx context.Context, statement string, args ...any) error {
 }
 
 func withDetail(err error) error {
+	err = pg.ConnectCause(err)
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && refused.Detail != "" {
 		return fmt.Errorf("%w: %s", err, refused.Detail)
@@ -49,7 +57,7 @@ func withDetail(err error) error {
 
 // QueryRow runs a statement and reads its one row into into.
 func (db *DB) QueryRow(ctx context.Context, into []any, statement string, args ...any) error {
-	return db.pool.QueryRow(ctx, statement, args...).Scan(into...)
+	return pg.ConnectCause(db.pool.QueryRow(ctx, statement, args...).Scan(into...))
 }
 
 // Reset drops the connections, which a restart of the server has broken.

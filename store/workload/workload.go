@@ -8,7 +8,6 @@ package workload
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
@@ -158,12 +156,8 @@ func (w *Workload) acknowledge(numbers []int64) {
 
 func (w *Workload) connect(ctx context.Context) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, w.pgx)
-	var refused *pgconn.ConnectError
-	if errors.As(err, &refused) { // whose text shows user and host
-		err = refused.Unwrap()
-	}
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, fmt.Errorf("connect: %w", pg.ConnectCause(err))
 	}
 	return conn, nil
 }

@@ -145,6 +145,9 @@ func (c *client) stream(ctx context.Context, address string) (began bool, err er
 	for {
 		e, err := in.next()
 		c.lastEventID, c.retry = in.lastEventID, in.retry
+		if errors.Is(err, errTooLong) { // it would come again at each resume, and what follows never
+			return began, &refusedError{fmt.Errorf("%s: %w", address, err)}
+		}
 		if err != nil {
 			return began, err
 		}

@@ -10,9 +10,11 @@ import (
 	"time"
 )
 
-const maxLine = 1 << 20 // bytes of one line, and of one event's data
+// maxLine is the most bytes of one line, and of one event's data. The gateway
+// sends notifications of up to 4 MiB.
+const maxLine = 8 << 20
 
-var errTooLong = errors.New("a line or an event's data is longer than 1 MiB")
+var errTooLong = errors.New("a line or an event's data is longer than 8 MiB, which is more than this reader takes")
 
 // event is one event of a stream, dispatched.
 type event struct {

@@ -20,7 +20,7 @@ func Certificate(dir string) (certFile, keyFile string, err error) {
 	if err != nil {
 		return "", "", fmt.Errorf("make a key: %w", err)
 	}
-	form := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(tokenLife), DNSNames: []string{"localhost"}}
+	form := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(TokenLife), DNSNames: []string{"localhost"}}
 	cert, err := x509.CreateCertificate(rand.Reader, form, form, &key.PublicKey, key)
 	if err != nil {
 		return "", "", fmt.Errorf("make a certificate: %w", err)

@@ -72,7 +72,7 @@ func (r *runner) cpu(ctx context.Context, found *Results) (err error) {
 
 // cpuTurns returns the turns, the best ratio first, and the size of an event.
 func (r *runner) cpuTurns(ctx context.Context, s *Environment, users, each int, rate float64) (turns []turn, size int, err error) {
-	tokens, err := MintTokens(r.secret, 1, users)
+	tokens, err := mintTokens(r.secret, 1, users)
 	if err != nil {
 		return nil, 0, err
 	}

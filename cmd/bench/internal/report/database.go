@@ -43,7 +43,7 @@ func (r *runner) database(ctx context.Context, found *Results) (err error) {
 	if err := r.ask(ctx, found, s, w, "nobody connected, 200 rows/s", rows, 1, 200, false); err != nil {
 		return err
 	}
-	tokens, err := MintTokens(r.secret, 1, n)
+	tokens, err := mintTokens(r.secret, 1, n)
 	if err != nil {
 		return err
 	}

@@ -155,7 +155,7 @@ func (r *runner) insertBy(ctx context.Context, found *Results, s *Environment, c
 func (r *runner) insertWay(ctx context.Context, s *Environment, way insertWay, p *inserters) (got inserted, err error) {
 	clients := func() time.Duration { return 0 }
 	if way.stream {
-		tokens, err := MintTokens(r.secret, 1, pgbenchUsers)
+		tokens, err := mintTokens(r.secret, 1, pgbenchUsers)
 		if err != nil {
 			return got, err
 		}

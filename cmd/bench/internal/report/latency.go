@@ -39,7 +39,7 @@ func (r *runner) latency(ctx context.Context, found *Results) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	const first, users = 1, 20
-	tokens, err := MintTokens(r.secret, first, users)
+	tokens, err := mintTokens(r.secret, first, users)
 	if err != nil {
 		return err
 	}

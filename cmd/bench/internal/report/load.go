@@ -39,10 +39,26 @@ type LoadPlan struct {
 // that is not what must arrive; the results are nil when the streams could not
 // be opened.
 func Load(ctx context.Context, plan LoadPlan, stderr io.Writer) (*Results, error) {
+	if plan.Database != "" {
+		if err := tryDatabase(ctx, plan.Database); err != nil {
+			return nil, fmt.Errorf("the CRM's Postgres: %w", err)
+		}
+	}
 	l := &loader{LoadPlan: plan, progress: &progress{w: stderr}}
 	found, err := l.run(ctx)
 	l.progress.end()
 	return found, err
+}
+
+// tryDatabase connects once, so that a wrong password is told before thousands of
+// streams have been opened.
+func tryDatabase(ctx context.Context, url string) error {
+	db, err := throwaway.Open(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return db.Exec(ctx, "SELECT 1")
 }
 
 // loader is a load that runs.

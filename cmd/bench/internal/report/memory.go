@@ -58,7 +58,7 @@ func (r *runner) portable(ctx context.Context, found *Results) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	tokens, err := MintTokens(r.secret, 1, n)
+	tokens, err := mintTokens(r.secret, 1, n)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (r *runner) hold(ctx context.Context, n int) (h holding, err error) {
 		return h, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	tokens, err := MintTokens(r.secret, 1, n)
+	tokens, err := mintTokens(r.secret, 1, n)
 	if err != nil {
 		return h, err
 	}

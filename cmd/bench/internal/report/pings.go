@@ -21,7 +21,7 @@ func (r *runner) pings(ctx context.Context, found *Results) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	tokens, err := MintTokens(r.secret, 1, n)
+	tokens, err := mintTokens(r.secret, 1, n)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,10 @@ import (
 // probeMark is the text in a row by which a probe knows it, before its number.
 const probeMark = "bench-probe-"
 
+// maxLine is the most bytes of a line: the gateway sends notifications of up to
+// 4 MiB.
+const maxLine = 8 << 20
+
 // probe is one stream that a goroutine reads, to see when single rows arrive.
 type probe struct {
 	body    io.Closer
@@ -52,7 +56,7 @@ func openProbe(ctx context.Context, t swarm.Target, token string) (*probe, error
 	}
 	p := &probe{body: resp.Body, at: map[int]time.Time{}, changed: make(chan struct{})}
 	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, 1<<20)
+	lines.Buffer(nil, maxLine)
 	p.reading.Go(func() { p.read(lines) })
 	return p, nil
 }

@@ -21,7 +21,7 @@ func (r *runner) slow(ctx context.Context, found *Results) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	tokens, err := MintTokens(r.secret, 1, slowReaders+1)
+	tokens, err := mintTokens(r.secret, 1, slowReaders+1)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (r *runner) storm(ctx context.Context, found *Results) error {
 	if err != nil {
 		return err
 	}
-	shared, err := MintTokens(r.secret, 1, n)
+	shared, err := mintTokens(r.secret, 1, n)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (r *runner) storms(ctx context.Context, tokens []string, found *Results, en
 		return all, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	one, err := MintTokens(r.secret, CRMUsers, 1)
+	one, err := mintTokens(r.secret, CRMUsers, 1)
 	if err != nil {
 		return all, err
 	}

@@ -8,15 +8,16 @@ import (
 	"github.com/seed-64e334f9/notification-gateway/auth"
 )
 
-const tokenLife = 2 * time.Hour
+// TokenLife is how long tokens are good: longer than any report takes.
+const TokenLife = 2 * time.Hour
 
 // claims are what a token for a user says.
 func claims(user int) (map[string]any, error) {
-	return auth.Claims("user_id", strconv.Itoa(user), tokenLife)
+	return auth.Claims("user_id", strconv.Itoa(user), TokenLife)
 }
 
-// MintTokens makes a token for each of the users first and up.
-func MintTokens(secret string, first, users int) ([]string, error) {
+// mintTokens makes a token for each of the users first and up.
+func mintTokens(secret string, first, users int) ([]string, error) {
 	tokens := make([]string, users)
 	for i := range tokens {
 		c, err := claims(first + i)

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -17,6 +18,7 @@ type Counts struct {
 	Ended   int64 // by the server
 	Events  Tally
 	Bytes   int64
+	Status  int     `json:",omitempty"` // of the first refusal
 	Why     string  `json:",omitempty"` // the first refusal, failure or end
 	Pings   []int32 `json:",omitempty"` // how many came in each slot of time; only from CountPings
 }
@@ -36,9 +38,8 @@ func (c *Counts) add(o Counts) {
 	for i, n := range o.Events {
 		c.Events[i] += n
 	}
-	if c.Why == "" {
-		c.Why = o.Why
-	}
+	c.Status = cmp.Or(c.Status, o.Status)
+	c.Why = cmp.Or(c.Why, o.Why)
 	for i, n := range o.Pings {
 		if i == len(c.Pings) {
 			c.Pings = append(c.Pings, 0)
@@ -62,13 +63,21 @@ func (c *Counts) pinged(since time.Duration, n int64) {
 // errNoStream is the reason for a response with another content type.
 var errNoStream = errors.New("the answer is no event stream")
 
-// Broken says what kept a stream from being open, or nil.
+// BrokenError says what kept streams from being open.
+type BrokenError struct {
+	Status int // of the first refusal; 0 where none was refused
+	text   string
+}
+
+func (e BrokenError) Error() string { return e.text }
+
+// Broken is a BrokenError, or nil while no stream is missing.
 func (c *Counts) Broken() error {
 	switch {
 	case c.Refused+c.Failed > 0:
-		return fmt.Errorf("%d streams refused, %d failed; the first: %s", c.Refused, c.Failed, c.Why)
+		return BrokenError{c.Status, fmt.Sprintf("%d streams refused, %d failed; the first: %s", c.Refused, c.Failed, c.Why)}
 	case c.Ended > 0:
-		return fmt.Errorf("%d streams were ended by the server; the first: %s", c.Ended, c.Why)
+		return BrokenError{text: fmt.Sprintf("%d streams were ended by the server; the first: %s", c.Ended, c.Why)}
 	}
 	return nil
 }

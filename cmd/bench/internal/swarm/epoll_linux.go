@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -254,6 +255,7 @@ func (c *epollClients) read(i int) {
 func (c *epollClients) answered(i int) {
 	s := &c.streams[i]
 	if s.scanner.status != 200 {
+		c.counts.Status = cmp.Or(c.counts.Status, s.scanner.status)
 		c.fail(i, &c.counts.Refused, "status "+strconv.Itoa(s.scanner.status))
 		return
 	}

@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -138,6 +139,9 @@ func (r *readers) startLocked(i int) {
 			r.counts.Open--
 		case s.scanner.status != 0:
 			r.counts.Refused++
+			if s.scanner.status != 200 {
+				r.counts.Status = cmp.Or(r.counts.Status, s.scanner.status)
+			}
 		default:
 			r.counts.Failed++
 		}
