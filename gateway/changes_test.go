@@ -133,30 +133,32 @@ func TestCountsAreDueOnceASecond(t *testing.T) {
 	s := &stream{counts: true}
 	s.recipient.UserKey = "5"
 	c.addLocked(s)
-	if due, _ := c.dueLocked(now, time.Minute); len(due) != 1 {
+	if due, _ := c.dueLocked(now); len(due) != 1 {
 		t.Errorf("%q is due for a new stream", due)
 	}
 	c.users["5"].asking = false
 	c.changedLocked([]store.Entry{{UserKey: "5"}})
-	if due, wait := c.dueLocked(now.Add(300*time.Millisecond), time.Minute); len(due) != 0 || wait != 700*time.Millisecond {
+	if due, wait := c.dueLocked(now.Add(300 * time.Millisecond)); len(due) != 0 || wait != 700*time.Millisecond {
 		t.Errorf("%q is due too early, wait %v", due, wait)
 	}
-	if due, _ := c.dueLocked(now.Add(time.Second), time.Minute); len(due) != 1 {
+	if due, _ := c.dueLocked(now.Add(time.Second)); len(due) != 1 {
 		t.Errorf("%q is due after a second", due)
 	}
 	c.users["5"].asking = false
-	if due, _ := c.dueLocked(now.Add(30*time.Second), time.Minute); len(due) != 0 {
+	c.refreshLocked(now.Add(30*time.Second), time.Minute)
+	if due, _ := c.dueLocked(now.Add(30 * time.Second)); len(due) != 0 {
 		t.Errorf("%q is due though nothing changed", due)
 	}
-	if due, _ := c.dueLocked(now.Add(2*time.Minute), time.Minute); len(due) != 1 {
+	c.refreshLocked(now.Add(2*time.Minute), time.Minute)
+	if due, _ := c.dueLocked(now.Add(2 * time.Minute)); len(due) != 1 {
 		t.Errorf("%q is due after the interval", due)
 	}
 	c.changedLocked([]store.Entry{{UserKey: everybodyKey, Change: store.ChangeRefresh}})
-	if !c.users["5"].changed {
+	if c.changed["5"] == nil {
 		t.Error("a refresh for everybody does not count")
 	}
 	c.removeLocked(s)
-	if len(c.users) != 0 {
+	if len(c.users)+len(c.changed) != 0 {
 		t.Error("a user without a stream is remembered")
 	}
 }

@@ -9,28 +9,29 @@ import (
 )
 
 const (
-	countPause   = time.Second // between two counts of one user
-	countWorkers = 4           // counts that are asked for at once
+	countPause   = time.Second      // between two counts of one user
+	countRetry   = 10 * time.Second // after a count that could not be had
+	countWorkers = 4                // counts that are asked for at once
 )
 
 // unreadCounts says whose unread notifications must be counted again. Only users
 // with a stream that asks for the count are in it. It is guarded by hub.mu.
 type unreadCounts struct {
-	users map[string]*unreadCount // by the recipient's own key
-	dirty chan struct{}           // holds a value when there may be something to count; capacity: 1
+	users   map[string]*unreadCount // by the recipient's own key
+	changed map[string]*unreadCount // those of them to count again; the others need not be looked at for each batch
+	wake    chan struct{}           // holds a value when changed has got a user; capacity: 1
 }
 
 // unreadCount is what is known of one user.
 type unreadCount struct {
 	streams int       // that ask for it
-	changed bool      // since it was last asked for
 	asking  bool      // a question is under way
-	asked   time.Time // when the last question began
+	asked   time.Time // when the last question began; later, where it failed
 	data    string    // of the last event; empty before there was one
 }
 
 func newUnreadCounts() unreadCounts {
-	return unreadCounts{users: map[string]*unreadCount{}, dirty: make(chan struct{}, 1)}
+	return unreadCounts{users: map[string]*unreadCount{}, changed: map[string]*unreadCount{}, wake: make(chan struct{}, 1)}
 }
 
 func (c *unreadCounts) addLocked(s *stream) {
@@ -43,8 +44,7 @@ func (c *unreadCounts) addLocked(s *stream) {
 		c.users[s.recipient.UserKey] = u
 	}
 	u.streams++
-	u.changed = true // it has not been told yet
-	c.wakeLocked()
+	c.markLocked(s.recipient.UserKey) // it has not been told yet
 }
 
 func (c *unreadCounts) removeLocked(s *stream) {
@@ -54,6 +54,7 @@ func (c *unreadCounts) removeLocked(s *stream) {
 	u := c.users[s.recipient.UserKey]
 	if u.streams--; u.streams == 0 {
 		delete(c.users, s.recipient.UserKey)
+		delete(c.changed, s.recipient.UserKey)
 	}
 }
 
@@ -63,41 +64,54 @@ func (c *unreadCounts) changedLocked(entries []store.Entry) {
 		return
 	}
 	for _, e := range entries {
-		switch u := c.users[e.UserKey]; {
+		switch {
 		case e.Disconnect != "":
-		case u != nil:
-			u.changed = true
-			c.wakeLocked()
 		case e.UserKey == everybodyKey && e.Change == store.ChangeRefresh:
-			for _, u := range c.users {
-				u.changed = true
+			for key := range c.users {
+				c.markLocked(key)
 			}
-			c.wakeLocked()
+		default:
+			c.markLocked(e.UserKey)
 		}
 	}
 }
 
-func (c *unreadCounts) wakeLocked() {
+// markLocked has a user counted again, if anybody asks for it.
+func (c *unreadCounts) markLocked(key string) {
+	u := c.users[key]
+	if u == nil {
+		return
+	}
+	c.changed[key] = u
 	select {
-	case c.dirty <- struct{}{}:
+	case c.wake <- struct{}{}:
 	default:
 	}
 }
 
-// dueLocked returns the users to count now, and how long to wait for the next one
-// that is too early; zero where there is none. A count older than refresh is asked
-// for again though nothing is known to have changed.
-func (c *unreadCounts) dueLocked(now time.Time, refresh time.Duration) (due []string, wait time.Duration) {
+// refreshLocked has those counted again whose count is older than a while, though
+// nothing is known to have changed.
+func (c *unreadCounts) refreshLocked(now time.Time, old time.Duration) {
 	for key, u := range c.users {
-		since := now.Sub(u.asked)
-		switch {
-		case u.asking || !u.changed && (refresh <= 0 || since < refresh):
-		case since < countPause:
-			if left := countPause - since; wait == 0 || left < wait {
+		if old > 0 && now.Sub(u.asked) >= old {
+			c.markLocked(key)
+		}
+	}
+}
+
+// dueLocked returns the users to count now, and how long to wait for the next one
+// that is too early; zero where there is none.
+func (c *unreadCounts) dueLocked(now time.Time) (due []string, wait time.Duration) {
+	for key, u := range c.changed {
+		switch left := countPause - now.Sub(u.asked); {
+		case u.asking: // the answer marks it, if it must
+		case left > 0:
+			if wait == 0 || left < wait {
 				wait = left
 			}
 		default:
-			u.changed, u.asking, u.asked = false, true, now
+			u.asking, u.asked = true, now
+			delete(c.changed, key)
 			due = append(due, key)
 		}
 	}
@@ -112,7 +126,7 @@ func (h *hub) runCounts(ctx context.Context) {
 	defer refresh.Stop()
 	for {
 		h.mu.Lock()
-		due, wait := h.counts.dueLocked(time.Now(), h.config.CountRefresh)
+		due, wait := h.counts.dueLocked(time.Now())
 		h.mu.Unlock()
 		for _, key := range due {
 			slots <- struct{}{}
@@ -126,9 +140,12 @@ func (h *hub) runCounts(ctx context.Context) {
 			early = time.After(wait)
 		}
 		select {
-		case <-h.counts.dirty:
+		case <-h.counts.wake:
 		case <-early:
-		case <-refresh.C:
+		case now := <-refresh.C:
+			h.mu.Lock()
+			h.counts.refreshLocked(now, h.config.CountRefresh)
+			h.mu.Unlock()
 		case <-ctx.Done():
 			for range countWorkers {
 				slots <- struct{}{}
@@ -155,9 +172,12 @@ func (h *hub) count(ctx context.Context, key string) {
 		return
 	}
 	u.asking = false
+	if _, again := h.counts.changed[key]; again {
+		h.counts.markLocked(key) // something came while it was counted
+	}
 	if err != nil {
-		u.changed = true
-		h.counts.wakeLocked()
+		u.asked = time.Now().Add(countRetry - countPause)
+		h.counts.markLocked(key)
 		h.mu.Unlock()
 		return
 	}
@@ -183,8 +203,8 @@ func (h *hub) count(ctx context.Context, key string) {
 func (h *hub) notCounted(s *stream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if u := h.counts.users[s.recipient.UserKey]; u != nil && s.state != streamClosed {
-		s.counted, u.changed = false, true
-		h.counts.wakeLocked()
+	if s.state != streamClosed {
+		s.counted = false
+		h.counts.markLocked(s.recipient.UserKey)
 	}
 }
