@@ -25,8 +25,10 @@ func Attach(ctx context.Context, url string, options AttachOptions) (warnings []
 		if err != nil {
 			return err
 		}
-		if warnings, err = otherTables(ctx, tx, oid, c, options.Prefix); err != nil {
-			return err
+		if !options.Record { // its own trigger says which IDs it has
+			if warnings, err = otherTables(ctx, tx, oid, c, options.Prefix); err != nil {
+				return err
+			}
 		}
 		family, err := withChildren(ctx, tx, oid)
 		if err != nil {
@@ -78,7 +80,7 @@ func putTriggers(ctx context.Context, tx pgx.Tx, table relation, options AttachO
 // meet in one view: where they are integers both tables have a row 1, and one of
 // the two would be lost.
 func otherTables(ctx context.Context, conn asker, oid uint32, c capture, prefix string) (warnings []string, err error) {
-	attached, err := attachedTables(ctx, conn)
+	attached, err := tablesWith(ctx, conn, triggerName)
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +117,11 @@ func contains(family []relation, oid uint32) bool {
 	return false
 }
 
-// attachedTables returns the tables that have a capture trigger of their own, or
-// are said to feed through record().
-func attachedTables(ctx context.Context, conn asker) ([]relation, error) {
+// tablesWith returns the tables that have one of the named triggers, and not as a
+// partition of another table.
+func tablesWith(ctx context.Context, conn asker, names ...string) ([]relation, error) {
 	return relations(ctx, conn, `SELECT DISTINCT t.tgrelid, t.tgrelid::regclass::text FROM pg_trigger t
-		WHERE t.tgname = ANY ($1::name[]) AND NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY 2`, []string{triggerName, recordName})
+		WHERE t.tgname = ANY ($1::name[]) AND NOT t.tgisinternal AND t.tgparentid = 0 ORDER BY 2`, names)
 }
 
 // withChildren returns a table, and the tables that inherit from it. A trigger is
@@ -153,7 +155,7 @@ func Detach(ctx context.Context, url, table string) (had bool, err error) {
 		if err != nil {
 			return err
 		}
-		attached, err := attachedTables(ctx, tx)
+		attached, err := tablesWith(ctx, tx, triggerName, recordName)
 		if err != nil {
 			return err
 		}

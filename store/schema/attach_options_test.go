@@ -188,3 +188,25 @@ func TestAttachTakesAFurtherTableWithAPrefix(t *testing.T) {
 		t.Errorf("it wrote %q", got)
 	}
 }
+
+// A table that feeds through record() need not have a column for the recipient, nor
+// one for the ID, and its IDs are what its own trigger makes of them: attach asked
+// for user_id and id, and took the table for one whose IDs meet another's.
+func TestRecordTakesAnyTable(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("CREATE TABLE marker (account text, seen bigint); CREATE TABLE note (id bigint, user_id bigint)")
+	options := schema.AttachOptions{Table: "marker", UserColumns: []string{"user_id"}, IDColumn: "id", Record: true}
+	if warnings, err := schema.Attach(t.Context(), c.url, options); err != nil || len(warnings) > 0 {
+		t.Errorf("attach says %q, %v", warnings, err)
+	}
+	c.sql("DROP TRIGGER notification_gateway_record ON marker")
+	c.sql("%s", attachScript(t, options, schema.ScriptOptions{}))
+	if f := c.finding("trigger"); !f.OK || f.Mend != "" || !strings.Contains(f.Detail, "marker") {
+		t.Errorf("check says %+v", f)
+	}
+	c.sql("DROP TRIGGER notification_gateway_capture ON notifications; DROP VIEW notification_gateway.feed")
+	if warnings, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id"}); err != nil || len(warnings) > 0 {
+		t.Errorf("the first table that is captured: %q, %v", warnings, err)
+	}
+}

@@ -16,12 +16,15 @@ func AttachScript(options AttachOptions, how ScriptOptions) (string, error) {
 		return "", err
 	}
 	c, columns := unknownColumns(options)
+	if options.Record { // a trigger of the table's own knows its columns
+		c, columns = capture{}, nil
+	}
 	plain := triggersOf(c, options)
 	c.parted = true
 	parted := triggersOf(c, options)
 	name := quoteLiteral(options.Table)
 	var keys []string // by number in columns
-	for i := range len(c.users) + 1 {
+	for i := range min(len(columns), len(c.users)+1) {
 		keys = append(keys, fmt.Sprintf("numbers[%d]", i+1))
 	}
 	var steps strings.Builder
@@ -41,7 +44,7 @@ func AttachScript(options AttachOptions, how ScriptOptions) (string, error) {
       END IF;
       numbers := numbers || number;
     END LOOP;
-    IF EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = member AND a.attnum IN (%s) AND t.typname = 'citext') THEN
+    IF EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = member AND a.attnum = ANY (ARRAY[%s]::int2[]) AND t.typname = 'citext') THEN
       RAISE EXCEPTION 'columns of table %% are citext: the database takes Ann and ann for one value, the gateway for two', member;
     END IF;
 `, name, textArray(columns), strings.Join(keys, ", "))

@@ -24,6 +24,7 @@ func (d doctor) trigger(ctx context.Context) (string, error) {
 	var always bool
 	var bound []string
 	held := map[string][]string{} // columns that a condition names, by table
+	capturing := map[uint32]bool{}
 	if _, err := pgx.ForEachRow(rows, []any{&table.oid, &table.name, &name, &always, &bound}, func() error {
 		if !always && name != recordName {
 			return fmt.Errorf("the trigger %s on %s is not enabled ALWAYS", name, table.name)
@@ -31,6 +32,7 @@ func (d doctor) trigger(ctx context.Context) (string, error) {
 		if len(tables) == 0 || tables[len(tables)-1] != table {
 			tables = append(tables, table)
 		}
+		capturing[table.oid] = capturing[table.oid] || name == triggerName
 		if len(bound) > 0 {
 			held[table.name] = bound
 		}
@@ -49,12 +51,13 @@ func (d doctor) trigger(ctx context.Context) (string, error) {
 		}
 		names = append(names, text)
 	}
-	return "on " + strings.Join(names, ", "), d.family(ctx, tables)
+	return "on " + strings.Join(names, ", "), d.family(ctx, tables, capturing)
 }
 
 // family looks at tables that inherit from attached ones, and at attached ones
-// that have nothing to do with each other.
-func (d doctor) family(ctx context.Context, tables []relation) error {
+// that have nothing to do with each other. Those that feed through record() alone
+// are not capturing: what their IDs are is known to their own triggers.
+func (d doctor) family(ctx context.Context, tables []relation, capturing map[uint32]bool) error {
 	inherited := map[uint32]bool{}
 	for _, t := range tables {
 		members, err := withChildren(ctx, d.conn, t.oid)
@@ -69,7 +72,7 @@ func (d doctor) family(ctx context.Context, tables []relation) error {
 	}
 	var apart []string
 	for _, t := range tables {
-		if !inherited[t.oid] {
+		if !inherited[t.oid] && capturing[t.oid] {
 			apart = append(apart, t.name)
 		}
 	}

@@ -68,6 +68,9 @@ func (c capture) readable() error {
 // cannot read and those that the view feed, where it is there already, cannot
 // have the keys of.
 func chosen(ctx context.Context, conn asker, oid uint32, table string, options AttachOptions) (capture, error) {
+	if options.Record { // a trigger of the table's own knows its columns
+		return capture{table: table}, nil
+	}
 	columns, err := columnsOf(ctx, conn, oid)
 	if err != nil {
 		return capture{}, err
