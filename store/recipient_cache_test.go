@@ -109,5 +109,4 @@ func TestRecipientCacheForgets(t *testing.T) {
 	})
 }
 
-func lookUp() bool      { return true }
-func passThrough() bool { return false }
+func lookUp() bool { return true }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,7 +38,9 @@ func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 			return usageError{errors.New("--token -: standard input is empty")}
 		}
 	}
-	findings := schema.Check(ctx, schema.CheckOptions{URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Lookup: c.Recipient == "lookup", Auto: c.Recipient == "auto"})
+	findings := append(checkVariables(c), schema.Check(ctx, schema.CheckOptions{
+		URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Lookup: c.Recipient == "lookup", Auto: c.Recipient == "auto", ReplayLimit: c.ReplayLimit,
+	})...)
 	findings = append(findings, checkTokens(ctx, c, *given)...)
 	bad := 0
 	for _, f := range findings {
@@ -67,6 +70,31 @@ func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 		return fmt.Errorf("%d of %d checks failed", bad, len(findings))
 	}
 	return nil
+}
+
+// checkVariables says whether serve would start with these variables, and which of
+// them it does not read or reads as unset.
+func checkVariables(c config) []schema.Finding {
+	f := schema.Finding{Name: "variables", OK: true, Detail: "gateway serve takes them"}
+	if err := c.validateTokens(); err == nil { // else checkTokens says so
+		if err := c.validateServe(); err != nil {
+			return []schema.Finding{{Name: f.Name, Detail: "gateway serve would not start: " + err.Error(), Mend: "set the variable that it names, see the table in deploy/README.md"}}
+		}
+	}
+	var odd, mends []string
+	if unknown := unknownVariables(); len(unknown) > 0 {
+		slices.Sort(unknown)
+		odd = append(odd, "not read: "+strings.Join(unknown, ", "))
+		mends = append(mends, "look for a misspelt name")
+	}
+	if len(c.empty) > 0 {
+		odd = append(odd, "set to nothing, so that the default holds: "+strings.Join(c.empty, ", "))
+		mends = append(mends, "give a value to what is set to nothing, or take it out; a first version read it as an empty value")
+	}
+	if len(odd) > 0 {
+		f.Detail, f.Mend = strings.Join(odd, "; "), strings.Join(mends, "; ")
+	}
+	return []schema.Finding{f}
 }
 
 // checkTokens looks at the keys, and at whom a token names or why it is refused.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,7 @@ type config struct {
 	keys    []byte            // what is in JWKSFile; nil without
 	proxies []netip.Prefix    // TrustedProxies, parsed
 	files   map[string]string // variable → the file that it was read from
+	empty   []string          // variables that were set to nothing, sorted
 }
 
 const durationForm = "a duration such as 30s, 5m or 168h"
@@ -70,10 +72,11 @@ const durationForm = "a duration such as 30s, 5m or 168h"
 // readConfig reads the environment. Its error names the bad variable and never
 // holds its value, which may be a secret.
 func readConfig() (config, error) {
-	if err := unsetEmpty(); err != nil {
+	empty, err := unsetEmpty()
+	if err != nil {
 		return config{}, err
 	}
-	c := config{files: map[string]string{}}
+	c := config{files: map[string]string{}, empty: empty}
 	if err := envconfig.Process("", &c); err != nil {
 		var pe *envconfig.ParseError
 		if errors.As(err, &pe) {
@@ -93,16 +96,19 @@ func readConfig() (config, error) {
 
 // unsetEmpty removes each of our variables that is set to nothing, because
 // templates and compose files write NAME= where they have no value. Left alone,
-// an empty address would mean every interface and a random port.
-func unsetEmpty() error {
+// an empty address would mean every interface and a random port. It returns the
+// names.
+func unsetEmpty() (empty []string, err error) {
 	for name := range knownVariables() {
 		if value, set := os.LookupEnv(name); set && strings.TrimSpace(value) == "" {
 			if err := os.Unsetenv(name); err != nil {
-				return fmt.Errorf("%s: unset the empty value: %w", name, err)
+				return nil, fmt.Errorf("%s: unset the empty value: %w", name, err)
 			}
+			empty = append(empty, name)
 		}
 	}
-	return nil
+	slices.Sort(empty)
+	return empty, nil
 }
 
 // knownVariables are the names that are read, those with _FILE too.

@@ -39,6 +39,8 @@ type CheckOptions struct {
 	ListenURL string // direct connection for LISTEN; empty is URL
 	Lookup    bool   // recipients come from the view identity, not from the claim
 	Auto      bool   // recipients come from the view identity where it is there
+
+	ReplayLimit int // unread notifications that a client gets at the most; 0: do not look whether somebody has more
 }
 
 // Check looks at everything that a gateway with these options needs of
@@ -55,7 +57,7 @@ func Check(ctx context.Context, options CheckOptions) []Finding {
 		err := conn.QueryRow(ctx, "SELECT to_regclass('notification_gateway.identity') IS NOT NULL").Scan(&options.Lookup)
 		options.Lookup = options.Lookup && err == nil
 	}
-	d := doctor{conn: conn, dropped: dropped, listenURL: cmp.Or(options.ListenURL, options.URL), lookup: options.Lookup}
+	d := doctor{conn: conn, dropped: dropped, listenURL: cmp.Or(options.ListenURL, options.URL), lookup: options.Lookup, auto: options.Auto, limit: options.ReplayLimit}
 	checks := []check{
 		{"postgres", "point DATABASE_URL at the primary (or name several hosts with target_session_attrs=read-write), and let its sessions write", d.primary},
 		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres; until then the gateway polls, which loses nothing but is slower", d.listen},
@@ -66,12 +68,16 @@ func Check(ctx context.Context, options CheckOptions) []Finding {
 		{"sample", "run SELECT * FROM notification_gateway.feed LIMIT 1, mend the mapping, then run gateway migrate --mapping FILE", d.sample},
 		{"grants", "run gateway migrate --grant-to ROLE", d.grants},
 		{"clock", "let both machines follow NTP", d.clock},
+		{"functions", "", d.paths},
 		{"columns", "run gateway attach TABLE --user-column C --id-column C with the columns that the view feed selects as user_key and id, or mend the mapping", d.columns},
 	}
 	if options.Lookup {
 		checks = append(checks, check{"identity", "write the view identity into the mapping, see sql/README.md, then run gateway migrate --mapping FILE; or set GATEWAY_RECIPIENT=claim", d.identity})
 	} else {
 		checks = append(checks, check{"recipient", "", d.recipient})
+	}
+	if options.ReplayLimit > 0 {
+		checks = append(checks, check{"unread", "", d.unread})
 	}
 	var out []Finding
 	for _, l := range checks {
@@ -119,6 +125,8 @@ type doctor struct {
 	listenURL string
 	dropped   []string // parameters of the connection string that have no effect
 	lookup    bool     // recipients come from the view identity
+	auto      bool     // that is so because the view is there
+	limit     int      // unread notifications that a client gets at the most
 }
 
 func (d doctor) primary(ctx context.Context) (string, error) {
@@ -217,18 +225,19 @@ func (d doctor) grants(ctx context.Context) (string, error) {
 	return "role " + role + " has what it needs", nil
 }
 
-// recipient says what a token's claim is taken for where it is not looked up. It
-// is no fault that the view identity, which comes with a mapping, has other
-// recipients: the tokens may name them all the same.
+// recipient compares what a token's claim is taken for, where it is not looked up,
+// with the view identity. Where the view gives a subject another recipient, one of
+// the two is wrong: users would get what is for somebody else.
 func (d doctor) recipient(ctx context.Context) (string, error) {
 	var subject, userKey string
 	err := d.conn.QueryRow(ctx, view.OtherRecipientSQL).Scan(&subject, &userKey)
-	const is = "a token's user is the recipient (GATEWAY_RECIPIENT=claim)"
-	if err != nil { // no such row, or no such view
-		return is, nil // there is nothing to compare with
+	if err != nil { // no such row, no such view, or no right to it, which the grants say
+		return "a token's user is the recipient (GATEWAY_RECIPIENT=claim)", nil
 	}
-	return fmt.Sprintf("%s, so one for %s gets what is for %[2]s; the view identity would give it %[3]s's: set GATEWAY_RECIPIENT=lookup if your tokens name its subjects",
-		is, subject, userKey), nil
+	return "", &advisedError{
+		what: fmt.Sprintf("GATEWAY_RECIPIENT=claim gives a token for %s what is for %[1]s, and the view identity gives it what is for %s", subject, userKey),
+		mend: "set GATEWAY_RECIPIENT=auto; or, where the tokens name recipients and not the subjects of the view, drop the view identity",
+	}
 }
 
 func (d doctor) clock(ctx context.Context) (string, error) {

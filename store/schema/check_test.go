@@ -78,3 +78,24 @@ func TestListenInAnotherDatabase(t *testing.T) {
 		t.Errorf("check says %+v", f)
 	}
 }
+
+// By the number of the login a user got what was for the employee with the same
+// number, and check called that good.
+func TestCheckRefusesClaimBesideOthersInIdentity(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	claim := schema.CheckOptions{URL: c.url}
+	c.sql("INSERT INTO employees (id, first_name, last_name, email) VALUES (5, 'Ann', 'A', 'ann@example.com') ON CONFLICT (id) DO UPDATE SET email = EXCLUDED.email")
+	c.sql("INSERT INTO auth_user (id, username) VALUES (5, 'ann@example.com')")
+	if f := c.findingOf(claim, "recipient"); !f.OK {
+		t.Errorf("where the view gives each subject itself, check says %+v", f)
+	}
+	c.sql("UPDATE auth_user SET id = 50")
+	if f := c.findingOf(claim, "recipient"); f.OK || !strings.Contains(f.Detail, "for 50 ") || !strings.Contains(f.Mend, "GATEWAY_RECIPIENT=auto") {
+		t.Errorf("where the view gives another recipient, check says %+v", f)
+	}
+	c.sql("DROP VIEW notification_gateway.identity")
+	if f := c.findingOf(claim, "recipient"); !f.OK {
+		t.Errorf("without the view check says %+v", f)
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
 )
 
 // feed looks at the columns of the view.
@@ -75,7 +77,22 @@ func (d doctor) identity(ctx context.Context) (string, error) {
 	if err := d.twice(ctx); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("subject %s, user_key %s", subject.sqlType, userKey.sqlType), d.caseCompared(ctx, "identity")
+	text := fmt.Sprintf("subject %s, user_key %s", subject.sqlType, userKey.sqlType)
+	if d.auto {
+		text += d.otherThanClaim(ctx)
+	}
+	return text, d.caseCompared(ctx, "identity")
+}
+
+// otherThanClaim says what looking up changes. Before GATEWAY_RECIPIENT had auto as
+// its default it was claim.
+func (d doctor) otherThanClaim(ctx context.Context) string {
+	const why = "; recipients are looked up in it, because it is there (GATEWAY_RECIPIENT=auto)"
+	var subject, key string
+	if err := d.conn.QueryRow(ctx, view.OtherRecipientSQL).Scan(&subject, &key); err != nil { // no such row, or no time
+		return why
+	}
+	return fmt.Sprintf("%s: a token for %s gets what is for %s, and with claim, the default of a first version, what is for %[2]s", why, subject, key)
 }
 
 // twice looks for a subject with two rows, whose tokens are refused. A view that

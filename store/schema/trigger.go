@@ -155,7 +155,8 @@ func captures(ctx context.Context, conn asker) ([]capture, error) {
 // captureOf reads the arguments of a trigger, as capture() or capture_row() does.
 func captureOf(columns []column, table, function string, arguments []string) (c capture, err error) {
 	c.table = table
-	users, numbers, id, idNumber := []string{}, []string{}, "", ""
+	var users, numbers []string
+	var id, idNumber string
 	switch {
 	case function == "capture" && len(arguments) > 4: // the last is empty
 		users, numbers = arguments[:1], arguments[2:3]
