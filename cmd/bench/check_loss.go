@@ -48,7 +48,7 @@ func checkLoss(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 func parseCheckLoss(args []string, stdout io.Writer) (o lossOptions, err error) {
 	fs := flag.NewFlagSet("check-loss", flag.ContinueOnError)
-	fs.StringVar(&o.Load.URL, "database-url", "", "the CRM's Postgres, as a `URL`; a role that may INSERT, SELECT and DELETE (default $DATABASE_URL, or the file that $DATABASE_URL_FILE names)")
+	fs.StringVar(&o.Load.URL, "database-url", "", "the CRM's Postgres, as a `URL`; a role that may INSERT, SELECT and DELETE, with --changes UPDATE too (default $DATABASE_URL, or the file that $DATABASE_URL_FILE names)")
 	fs.StringVar(&o.Load.Table, "table", "notifications", "the CRM's `TABLE`, with the reference CRM's columns")
 	gateways := fs.String("gateways", "", "stream `URLs` between which the clients hop, separated by commas; required")
 	users := fs.String("users", "", "`IDs` of recipients to write for, separated by commas; they must exist; required without --token-file")
@@ -56,6 +56,7 @@ func parseCheckLoss(args []string, stdout io.Writer) (o lossOptions, err error) 
 	fs.IntVar(&o.Load.Writers, "writers", 12, "sessions that write at the same time")
 	fs.Float64Var(&o.Load.Rate, "rate", 500, "rows a second that all writers together may write; 0: no limit")
 	fs.DurationVar(&o.Load.Pause, "pause", 2*time.Second, "the longest that a transaction stays open without doing anything")
+	fs.BoolVar(&o.Load.Changes, "changes", false, "also mark rows as read and delete them, and see that every client shows what is unread; the table must be attached with --on-update is_read --on-delete")
 	fs.IntVar(&o.Clients, "clients", 4, "streams of each user")
 	fs.DurationVar(&o.Duration, "duration", 20*time.Second, "how long to write")
 	fs.DurationVar(&o.Hop, "hop", 2*time.Second, "mean time that a client stays before it hops; 0: until the stream breaks")

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,24 +110,52 @@ func startedAt(t *testing.T, database string) (at time.Time, version string) {
 	return at, version
 }
 
-// TestE2ECheckLoss is the main promise, kept by real processes: each of two
-// gateways is killed, then both at once, Postgres stops without a checkpoint, sessions are
-// terminated all the time, and no row is lost or made up.
-func TestE2ECheckLoss(t *testing.T) {
-	server, database := storetest.OwnCRM(t)
+// fleet is two gateways of one database, between which the clients hop.
+type fleet struct {
+	t        *testing.T
+	binary   string
+	database string
+	gateways [2]*victim
+}
+
+func startFleet(t *testing.T, database string) *fleet {
+	t.Helper()
 	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
-	began, version := startedAt(t, database)
-	t.Logf("Postgres %s, %s", version, server.Source)
-	binary := filepath.Join(t.TempDir(), "gateway")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", binary, "../gateway").CombinedOutput(); err != nil {
+	f := &fleet{t: t, binary: filepath.Join(t.TempDir(), "gateway"), database: database}
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-race", "-o", f.binary, "../gateway").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	gateways := [2]*victim{}
-	var streams []string
-	for i := range gateways {
-		gateways[i] = startGateway(t, binary, database, "127.0.0.1:0")
-		streams = append(streams, "http://"+gateways[i].addr+"/api/notifications/stream/")
+	return f
+}
+
+// start starts both gateways.
+func (f *fleet) start() {
+	f.t.Helper()
+	for i := range f.gateways {
+		f.gateways[i] = startGateway(f.t, f.binary, f.database, "127.0.0.1:0")
 	}
+}
+
+func (f *fleet) kill(i int) { f.t.Helper(); f.gateways[i].kill(f.t) }
+
+// again starts a gateway that was killed, at its address.
+func (f *fleet) again(i int) {
+	f.t.Helper()
+	f.gateways[i] = startGateway(f.t, f.binary, f.database, f.gateways[i].addr)
+}
+
+func (f *fleet) streams() (all []string) {
+	for _, g := range f.gateways {
+		all = append(all, "http://"+g.addr+"/api/notifications/stream/")
+	}
+	return all
+}
+
+// check runs the checker for 20 s and carries out the faults, by the checker's own
+// progress, which it logs once a second.
+func (f *fleet) check(database string, faults map[int]func(), args ...string) (status int, r losscheck.Report) {
+	t := f.t
+	t.Helper()
 	in, log := io.Pipe()
 	defer in.Close()
 	var out bytes.Buffer
@@ -134,21 +163,12 @@ func TestE2ECheckLoss(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() {
-		ended <- run(ctx, []string{
-			"check-loss", "--database-url", database, "--gateways", strings.Join(streams, ","), "--users", "5,7", "--duration", "20s",
-			"--terminate-backends", "1500ms", "--rate", "300", "--max-resets", "0", "--settle", "30s", "--json",
-		}, &out, log)
+		ended <- run(ctx, append([]string{
+			"check-loss", "--database-url", database, "--gateways", strings.Join(f.streams(), ","), "--users", "5,7", "--duration", "20s",
+			"--rate", "300", "--settle", "30s", "--json",
+		}, args...), &out, log)
 		log.Close()
 	}()
-	again := func(i int) { gateways[i] = startGateway(t, binary, database, gateways[i].addr) }
-	faults := map[int]func(){ // by the checker's own progress, which is once a second
-		3:  func() { gateways[0].kill(t) },
-		5:  func() { again(0) },
-		9:  func() { crash(t, server) },
-		10: func() { restart(t, server) },
-		14: func() { gateways[0].kill(t); gateways[1].kill(t) },
-		16: func() { again(0); again(1) }, // who comes back now is replayed from the log
-	}
 	var said strings.Builder
 	defer func() {
 		if t.Failed() {
@@ -167,31 +187,155 @@ func TestE2ECheckLoss(t *testing.T) {
 			delete(faults, progress)
 		}
 	}
-	status := <-ended
-	t.Logf("Postgres %s: %s", version, &out)
-	var r losscheck.Report
+	status = <-ended
+	t.Logf("%s", &out)
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v: %s", err, said.String())
 	}
-	if status != 0 || r.Missing+r.Phantom+r.Foreign+r.Resets > 0 {
-		t.Errorf("status %d", status)
+	if status != 0 || r.Missing+r.Phantom+r.Foreign+r.Wrong > 0 {
+		t.Errorf("status %d, missing %d, phantom %d, foreign %d, wrong %d", status, r.Missing, r.Phantom, r.Foreign, r.Wrong)
 	}
-	if r.Rows < 500 || r.Deliveries != 4*r.Rows || r.Erased > 0 {
-		t.Errorf("%d rows, %d deliveries, %d erased", r.Rows, r.Deliveries, r.Erased)
+	if len(faults) > 0 {
+		t.Errorf("faults left: %d", len(faults))
 	}
-	if again, _ := startedAt(t, database); !again.After(began) {
-		t.Error("Postgres was not restarted")
-	}
-	if len(faults) > 0 || r.Terminated < 5 || r.Broken < 10 || r.Connects < 30 {
-		t.Errorf("faults left %d, terminated %d, broken sessions %d, connects %d", len(faults), r.Terminated, r.Broken, r.Connects)
-	}
-	for _, s := range streams { // both are back
+	for _, s := range f.streams() { // both are back
 		if resp, err := http.Get(s); err != nil || resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%v, %v", resp, err)
 		} else {
 			resp.Body.Close()
 		}
 	}
+	return status, r
+}
+
+// TestE2ECheckLoss is the main promise, kept by real processes: each of two
+// gateways is killed, then both at once, Postgres stops without a checkpoint, sessions are
+// terminated all the time, and no row is lost or made up.
+func TestE2ECheckLoss(t *testing.T) {
+	server, database := storetest.OwnCRM(t)
+	began, version := startedAt(t, database)
+	t.Logf("Postgres %s, %s", version, server.Source)
+	f := startFleet(t, database)
+	f.start()
+	_, r := f.check(database, map[int]func(){
+		3:  func() { f.kill(0) },
+		5:  func() { f.again(0) },
+		9:  func() { crash(t, server) },
+		10: func() { restart(t, server) },
+		14: func() { f.kill(0); f.kill(1) },
+		16: func() { f.again(0); f.again(1) }, // who comes back now is replayed from the log
+	}, "--terminate-backends", "1500ms", "--max-resets", "0")
+	if r.Rows < 500 || r.Deliveries != 4*r.Rows || r.Erased+r.Resets > 0 {
+		t.Errorf("%d rows, %d deliveries, %d erased, %d resets", r.Rows, r.Deliveries, r.Erased, r.Resets)
+	}
+	if again, _ := startedAt(t, database); !again.After(began) {
+		t.Error("Postgres was not restarted")
+	}
+	if r.Terminated < 5 || r.Broken < 10 || r.Connects < 30 {
+		t.Errorf("terminated %d, broken sessions %d, connects %d", r.Terminated, r.Broken, r.Connects)
+	}
+}
+
+// A page that follows changes must show in the end what is unread, although its
+// streams are cut, gateways are killed and rows are marked, deleted and marked by
+// hundreds meanwhile. A change that is lost shows nowhere else.
+func TestE2ECheckLossChanges(t *testing.T) {
+	server, database := storetest.OwnCRM(t)
+	_, version := startedAt(t, database)
+	t.Logf("Postgres %s, %s", version, server.Source)
+	f := startFleet(t, database)
+	attach := exec.CommandContext(t.Context(), f.binary, "attach", "public.notifications", "--on-update", "is_read", "--on-delete")
+	attach.Env = append(os.Environ(), "DATABASE_URL="+database)
+	if out, err := attach.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	f.start()
+	_, r := f.check(database, map[int]func(){
+		3:  func() { f.kill(0) },
+		5:  func() { f.again(0) },
+		9:  func() { crash(t, server) },
+		10: func() { restart(t, server) },
+		14: func() { f.kill(0); f.kill(1) },
+		16: func() { f.again(0); f.again(1) },
+	}, "--changes", "--terminate-backends", "1500ms", "--max-resets", "0")
+	if r.Rows < 200 || r.Changed < 500 || r.Updated < 500 || r.Removed < 50 || r.Refreshes == 0 {
+		t.Errorf("%d rows, %d changed, %d updated, %d removed, %d refreshes", r.Rows, r.Changed, r.Updated, r.Removed, r.Refreshes)
+	}
+}
+
+// In one run a gateway is killed, a dump is restored on the same server, whose new
+// rows take the IDs of delivered ones, and the server fails over to a standby that
+// may lack what its primary committed last. What the table holds in the end must
+// have reached everybody, and nobody may have been left without a reset.
+func TestE2ECheckLossFailoverAndRestore(t *testing.T) {
+	primary, database := storetest.OwnCRM(t)
+	_, version := startedAt(t, database)
+	t.Logf("Postgres %s, %s", version, primary.Source)
+	standby, err := primary.Standby(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := standby.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	both := twoHosts(t, database, standby.URL)
+	f := startFleet(t, both)
+	f.start()
+	var restored []string
+	_, r := f.check(both+"&target_session_attrs=read-write", map[int]func(){
+		3:  func() { f.kill(0) },
+		4:  func() { f.again(0) },
+		6:  func() { onServer(t, primary.URL, dumpSQL...) },
+		8:  func() { onServer(t, primary.URL, restoreSQL...); restored = restoreSQL },
+		12: func() { crash(t, primary); onServer(t, standby.URL, "SELECT pg_promote()") },
+		15: func() { f.kill(0); f.kill(1) },
+		16: func() { f.again(0); f.again(1) },
+	}, "--terminate-backends", "1500ms")
+	if r.Rows < 500 || r.Deliveries != 4*r.Rows || r.Erased == 0 || r.Resets < 8 || restored == nil {
+		t.Errorf("%d rows, %d deliveries, %d erased, %d resets", r.Rows, r.Deliveries, r.Erased, r.Resets)
+	}
+	if r.Terminated < 5 || r.Broken < 10 {
+		t.Errorf("terminated %d, broken sessions %d", r.Terminated, r.Broken)
+	}
+}
+
+// A copy of a database stands for its dump: it has all rows, those of unlogged
+// tables too, and needs no program of the server's version. Nobody may be
+// connected while it is made.
+var (
+	dumpSQL = []string{
+		"ALTER DATABASE crm ALLOW_CONNECTIONS false", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'crm'",
+		"CREATE DATABASE dump TEMPLATE crm", "ALTER DATABASE crm ALLOW_CONNECTIONS true",
+	}
+	restoreSQL = []string{"ALTER DATABASE crm ALLOW_CONNECTIONS false", "DROP DATABASE crm WITH (FORCE)", "ALTER DATABASE dump RENAME TO crm"}
+)
+
+func onServer(t *testing.T, server string, statements ...string) {
+	t.Helper()
+	db, err := throwaway.Open(t.Context(), server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range statements {
+		if err := db.Exec(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+}
+
+// twoHosts is the URL of a database with a second server behind the first.
+func twoHosts(t *testing.T, database, second string) string {
+	t.Helper()
+	a, errA := url.Parse(database)
+	b, errB := url.Parse(second)
+	if errA != nil || errB != nil {
+		t.Fatal(errA, errB)
+	}
+	a.Host += "," + b.Host
+	return a.String()
 }
 
 func crash(t *testing.T, server *throwaway.Server) {

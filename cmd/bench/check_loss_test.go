@@ -232,6 +232,17 @@ func TestCheckLossEndsAtAnUnreadableLine(t *testing.T) {
 	}
 }
 
+// A gateway that tells nobody of changes must be found: its clients go on showing
+// rows as unread that were read elsewhere.
+func TestCheckLossFindsLostChanges(t *testing.T) {
+	t.Setenv("GATEWAY_JWT_SECRET", testSecret)
+	database, stream := startFake(t, func(_ int, e fakeEvent) []fakeEvent { return []fakeEvent{e} })
+	status, r, stderr := checkFake(t, database, stream, "--changes")
+	if status != 1 || r.Wrong == 0 || r.Changed == 0 || r.Missing+r.Phantom+r.Foreign > 0 || !strings.Contains(stderr, "--on-update is_read") {
+		t.Errorf("status %d: %+v\n%s", status, r, stderr)
+	}
+}
+
 // A row of another user that is passed off as the client's own must be found
 // by what the table says.
 func TestCheckLossFindsForgedRecipient(t *testing.T) {

@@ -23,14 +23,14 @@ func (w *Workload) Rows(ctx context.Context, user int64) (all []Row, err error) 
 		return nil, err
 	}
 	defer w.close(conn)
-	rows, err := pg.Query(ctx, conn, false, "SELECT id::bigint, user_id::bigint, title::text FROM "+w.table+
+	rows, err := pg.Query(ctx, conn, false, "SELECT id::bigint, user_id::bigint, NOT is_read, title::text FROM "+w.table+
 		" WHERE starts_with(title, $1::text) AND ($2::bigint = 0 OR user_id = $2::bigint)", w.marker, user)
 	if err != nil {
 		return nil, fmt.Errorf("read the table: %w", err)
 	}
 	var r Row
 	var title string
-	_, err = pgx.ForEachRow(rows, []any{&r.ID, &r.User, &title}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&r.ID, &r.User, &r.Unread, &title}, func() error {
 		var ours bool
 		if r.Number, ours = w.Number(title); ours {
 			all = append(all, r)

@@ -36,6 +36,7 @@ type Config struct {
 	Writers int           // sessions that write at the same time
 	Rate    float64       // rows a second that all together may write; zero: no limit
 	Pause   time.Duration // the longest that a transaction stays open without doing anything
+	Changes bool          // also mark rows as read and unread, and delete them
 }
 
 // Workload writes rows that bear a mark of its own, each with a number.
@@ -48,6 +49,8 @@ type Workload struct {
 
 	mu           sync.Mutex
 	acknowledged map[int64]time.Time // by number; guarded by mu
+	ambiguous    map[int64]struct{}  // numbers whose COMMIT was not answered; guarded by mu
+	deleted      map[int64]struct{}  // numbers that a transaction has tried to delete; guarded by mu
 	stats        Stats               // guarded by mu
 	next         time.Time           // when the rate allows the next row; guarded by mu
 }
@@ -56,12 +59,16 @@ type Workload struct {
 type Stats struct {
 	Acknowledged int // rows whose COMMIT was acknowledged
 	RolledBack   int // rows that were taken back on purpose
+	Changed      int // rows that were marked as read or unread, or deleted
 	Ambiguous    int // transactions whose COMMIT was not answered: the table says what became of them
 	Failures     int // sessions that broke
 }
 
 // Row is a row of this load as the CRM's table holds it.
-type Row struct{ ID, User, Number int64 }
+type Row struct {
+	ID, User, Number int64
+	Unread           bool
+}
 
 // New connects once and sees that the table takes rows for every user.
 func New(ctx context.Context, config Config) (*Workload, error) {
@@ -73,7 +80,7 @@ func New(ctx context.Context, config Config) (*Workload, error) {
 	parsed.ConnectTimeout = connectTimeout
 	parsed.DefaultQueryExecMode = pgx.QueryExecModeExec
 	parsed.RuntimeParams["application_name"] = mark
-	w := &Workload{config: config, pgx: parsed, marker: mark + " ", acknowledged: map[int64]time.Time{}}
+	w := &Workload{config: config, pgx: parsed, marker: mark + " ", acknowledged: map[int64]time.Time{}, ambiguous: map[int64]struct{}{}, deleted: map[int64]struct{}{}}
 	conn, err := w.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -96,6 +103,14 @@ func New(ctx context.Context, config Config) (*Workload, error) {
 		if _, err := w.insert(ctx, tx, []int64{user}, 1); err != nil {
 			return nil, fmt.Errorf("try a row for user %d: %w", user, err)
 		}
+	}
+	if config.Changes {
+		for _, kind := range []change{markRead, remove} {
+			if _, err := w.change(ctx, tx, kind, 1); err != nil {
+				return nil, fmt.Errorf("try a change: %w", err)
+			}
+		}
+		clear(w.deleted)
 	}
 	return w, nil
 }
@@ -130,6 +145,18 @@ func (w *Workload) Acknowledged() map[int64]time.Time {
 	return all
 }
 
+// Explained reports whether the CRM itself accounts for a row that was there once
+// and is not any more: a transaction that was acknowledged or may have been
+// committed inserted it, and another one deleted it or the server lost it.
+func (w *Workload) Explained(number int64) (inserted, deleted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, acknowledged := w.acknowledged[number]
+	_, ambiguous := w.ambiguous[number]
+	_, deleted = w.deleted[number]
+	return acknowledged || ambiguous, deleted
+}
+
 // Stats returns what happened so far.
 func (w *Workload) Stats() Stats {
 	w.mu.Lock()
@@ -152,6 +179,16 @@ func (w *Workload) acknowledge(numbers []int64) {
 		w.acknowledged[n] = now
 	}
 	w.stats.Acknowledged += len(numbers)
+}
+
+// doubt notes rows whose COMMIT was not answered.
+func (w *Workload) doubt(numbers []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range numbers {
+		w.ambiguous[n] = struct{}{}
+	}
+	w.stats.Ambiguous++
 }
 
 func (w *Workload) connect(ctx context.Context) (*pgx.Conn, error) {

@@ -68,8 +68,20 @@ func (w *Workload) transaction(ctx context.Context, conn *pgx.Conn) error {
 		numbers = append(numbers, added...)
 		return err
 	}
+	kinds := 10
+	if w.config.Changes {
+		kinds = 18
+	}
 	back := false
-	switch rand.IntN(10) {
+	changed := 0
+	alter := func(kind change, most int) {
+		if err == nil {
+			var n int
+			n, err = w.change(working, tx, kind, most)
+			changed += n
+		}
+	}
+	switch rand.IntN(kinds) {
 	case 0, 1, 2:
 		err = insert(1)
 	case 3: // commits late: others that began after it are done before
@@ -93,6 +105,27 @@ func (w *Workload) transaction(ctx context.Context, conn *pgx.Conn) error {
 		if _, err = tx.Exec(working, "SET LOCAL synchronous_commit = off"); err == nil {
 			err = insert(1)
 		}
+	case 10, 11:
+		alter(markRead, 1+rand.IntN(3))
+	case 12:
+		alter(markUnread, 1+rand.IntN(3))
+	case 13:
+		alter(remove, 1)
+	case 14: // as "mark all as read" does: more than is told one by one
+		alter(markRead, maxMarked)
+	case 15: // commits late
+		alter(markRead, 1)
+		pause()
+		alter(remove, 1)
+	case 16: // a new row changes before anybody has seen it
+		err = insert(1 + rand.IntN(3))
+		alter(markRead, 1)
+		alter(remove, 1)
+	case 17: // the CRM changes its mind
+		alter(markRead, 1+rand.IntN(maxMarked))
+		alter(remove, 1)
+		pause()
+		back = true
 	}
 	switch {
 	case err != nil:
@@ -102,10 +135,11 @@ func (w *Workload) transaction(ctx context.Context, conn *pgx.Conn) error {
 		return tx.Rollback(working)
 	}
 	if err := tx.Commit(working); err != nil {
-		w.count(func(s *Stats) { s.Ambiguous++ })
+		w.doubt(numbers)
 		return fmt.Errorf("commit: %w", err)
 	}
 	w.acknowledge(numbers)
+	w.count(func(s *Stats) { s.Changed += changed })
 	return nil
 }
 

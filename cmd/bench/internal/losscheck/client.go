@@ -31,6 +31,7 @@ type client struct {
 	token     string
 	addresses []string      // stream URLs
 	hop       time.Duration // mean time that it stays at one; zero: until the stream breaks
+	changes   bool          // it asks for changes, and keeps its list of unread rows by them
 	http      *http.Client
 	number    func(title string) (int64, bool)                              // the row of this run that has the title
 	reload    func(ctx context.Context, user int64) ([]workload.Row, error) // the user's list
@@ -44,6 +45,7 @@ type client struct {
 	tally    clientCounts       // guarded by mu
 	received map[int64]receipt  // by number; guarded by mu
 	waiting  map[int64]struct{} // what is expected and has not come; nil until expect; guarded by mu
+	list     unreadList         // what the page shows as unread; guarded by mu
 }
 
 // clientCounts is what a client counts.
@@ -53,6 +55,9 @@ type clientCounts struct {
 	Resets     int
 	Duplicates int
 	Foreign    int // notifications of other users
+	Updated    int
+	Removed    int
+	Refreshes  int
 	Received   int // of this run's rows, each once
 }
 
@@ -193,39 +198,60 @@ func (c *client) take(ctx context.Context, e event) error {
 	case "reset":
 		c.count(func(t *clientCounts) { t.Resets++ })
 		return c.reloadList(ctx)
-	case "notification":
-		var n struct {
-			ID, User int64
-			Title    string
-		}
+	case "refresh":
+		c.count(func(t *clientCounts) { t.Refreshes++ })
+		return c.reloadList(ctx)
+	case "notification", "updated":
+		var n notification
 		if err := json.Unmarshal([]byte(e.data), &n); err != nil {
 			return &refusedError{fmt.Errorf("a notification that cannot be read: %w", err)}
 		}
 		if number, ours := c.number(n.Title); ours {
-			c.record(number, n.ID, n.User)
+			c.record(number, n, e.name == "updated")
 		}
+	case "removed":
+		var n struct{ ID int64 }
+		if err := json.Unmarshal([]byte(e.data), &n); err != nil {
+			return &refusedError{fmt.Errorf("a removal that cannot be read: %w", err)}
+		}
+		c.count(func(t *clientCounts) { t.Removed++; c.list.set(n.ID, false) })
 	}
 	return nil
 }
 
-// record notes a row that the stream brought.
-func (c *client) record(number, id, user int64) {
+// notification is what the checker reads of the data of an event.
+type notification struct {
+	ID, User int64
+	Title    string
+	IsRead   bool `json:"is_read"`
+}
+
+// record notes a row that the stream brought, as a new one or as updated.
+func (c *client) record(number int64, n notification, updated bool) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if n.User != c.user {
+		c.tally.Foreign++
+		return
+	}
 	before, again := c.received[number]
 	switch {
-	case user != c.user:
-		c.tally.Foreign++
-	case again && !before.reloaded:
-		c.tally.Duplicates++
 	case !again:
-		c.add(number, receipt{id: id, at: now})
+		c.addLocked(number, receipt{id: n.ID, at: now})
+	case updated:
+	case !before.reloaded:
+		c.tally.Duplicates++
 	}
+	if updated {
+		c.tally.Updated++
+	}
+	c.list.set(n.ID, !n.IsRead)
+	c.signal()
 }
 
-// add needs mu.
-func (c *client) add(number int64, r receipt) {
+// addLocked notes a row that has come for the first time. The caller holds mu.
+func (c *client) addLocked(number int64, r receipt) {
 	c.received[number] = r
 	c.tally.Received++
 	delete(c.waiting, number)
@@ -240,11 +266,13 @@ func (c *client) reloadList(ctx context.Context) error {
 		if err == nil {
 			c.mu.Lock()
 			defer c.mu.Unlock()
+			c.list.replace(unreadOf(rows, c.user))
 			for _, r := range rows {
 				if _, known := c.received[r.Number]; !known {
-					c.add(r.Number, receipt{id: r.ID, reloaded: true})
+					c.addLocked(r.Number, receipt{id: r.ID, reloaded: true})
 				}
 			}
+			c.signal()
 			return nil
 		}
 		select {
@@ -255,23 +283,27 @@ func (c *client) reloadList(ctx context.Context) error {
 	}
 }
 
-// expect names the rows that must come, and outstanding says how many of them
-// have not yet.
-func (c *client) expect(numbers []int64) {
+// expect names the rows of the table in the end: those of the client's user must
+// come, and with changes the unread ones must be what the page shows.
+func (c *client) expect(rows []workload.Row) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = map[int64]struct{}{}
-	for _, n := range numbers {
-		if _, known := c.received[n]; !known {
-			c.waiting[n] = struct{}{}
+	for _, r := range rows {
+		if _, known := c.received[r.Number]; r.User == c.user && !known {
+			c.waiting[r.Number] = struct{}{}
 		}
+	}
+	if c.changes {
+		c.list.expect(unreadOf(rows, c.user))
 	}
 }
 
+// outstanding is how many rows have not come, or are shown wrongly.
 func (c *client) outstanding() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.waiting)
+	return len(c.waiting) + c.list.wrong
 }
 
 func (c *client) lastError() error {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,16 +73,32 @@ func newRun(o Options, load *workload.Workload, log *slog.Logger) *run {
 	connections := &http.Client{Transport: &http.Transport{
 		ResponseHeaderTimeout: headerTimeout, DisableCompression: true, DisableKeepAlives: true, // a hop is a new connection
 	}}
+	addresses := o.Gateways
+	if o.Load.Changes {
+		addresses = withChanges(addresses)
+	}
 	for _, who := range o.Recipients {
 		for n := range o.Clients {
 			r.clients = append(r.clients, &client{
 				name: fmt.Sprintf("client %d of user %d", n+1, who.User), user: who.User, token: who.Token,
-				addresses: o.Gateways, hop: o.Hop, http: connections,
+				addresses: addresses, hop: o.Hop, changes: o.Load.Changes, http: connections,
 				number: load.Number, reload: load.Rows, changed: r.changed, received: map[int64]receipt{},
 			})
 		}
 	}
 	return r
+}
+
+// withChanges asks the streams for what becomes of notifications, too.
+func withChanges(addresses []string) (all []string) {
+	for _, address := range addresses {
+		separator := "?"
+		if strings.Contains(address, "?") {
+			separator = "&"
+		}
+		all = append(all, address+separator+"changes=true")
+	}
+	return all
 }
 
 func (r *run) run(ctx context.Context) (*Report, error) {
@@ -121,8 +138,9 @@ func (r *run) run(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	end()
-	report := compare(table, r.load.Acknowledged(), r.clients)
+	report := compare(table, r.load, r.clients)
 	stats := r.load.Stats()
+	report.Changed = stats.Changed
 	report.Ambiguous, report.Broken, report.Terminated = stats.Ambiguous, stats.Failures, int(r.terminated.Load())
 	return report, nil
 }
@@ -177,15 +195,11 @@ func (r *run) table(ctx context.Context) ([]workload.Row, error) {
 	}
 }
 
-// settle waits until every client has every row of its user, or until nothing
-// has come for the settle time.
+// settle waits until every client has every row of its user and shows what is
+// unread, or until nothing has come for the settle time.
 func (r *run) settle(ctx context.Context, table []workload.Row) error {
-	owed := map[int64][]int64{} // numbers by user
-	for _, row := range table {
-		owed[row.User] = append(owed[row.User], row.Number)
-	}
 	for _, c := range r.clients {
-		c.expect(owed[c.user])
+		c.expect(table)
 	}
 	patience := time.NewTimer(r.options.Settle)
 	defer patience.Stop()

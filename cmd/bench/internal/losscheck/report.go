@@ -26,6 +26,11 @@ type Report struct {
 	Resets     int `json:"resets"`
 	Reloaded   int `json:"reloaded"` // came with the list that a reset made a client reload
 	Erased     int `json:"erased"`   // acknowledged by COMMIT, and Postgres itself has lost it
+	Changed    int `json:"changed"`  // rows that the writers marked as read or unread, or deleted
+	Updated    int `json:"updated"`  // events of these three kinds that came
+	Removed    int `json:"removed"`
+	Refreshes  int `json:"refreshes"`
+	Wrong      int `json:"wrong"` // rows that a client shows as unread in the end and the table does not, or the other way round
 	Ambiguous  int `json:"ambiguous"`
 	Broken     int `json:"broken_sessions"`
 	Terminated int `json:"terminated_backends"`
@@ -40,20 +45,24 @@ type Report struct {
 }
 
 // compare holds what the clients received against the CRM's table.
-func compare(table []workload.Row, acknowledged map[int64]time.Time, clients []*client) *Report {
+func compare(table []workload.Row, load witness, clients []*client) *Report {
+	acknowledged := load.Acknowledged()
 	r := &Report{Rows: len(table)}
 	rows := make(map[int64]workload.Row, len(table))
 	for _, row := range table {
 		rows[row.Number] = row
 	}
 	for number := range acknowledged {
-		if _, there := rows[number]; !there {
+		if _, there := rows[number]; there {
+			continue
+		}
+		if _, deleted := load.Explained(number); !deleted {
 			r.Erased++
 		}
 	}
 	var lags []time.Duration
 	for _, c := range clients {
-		lags = append(lags, r.compareClient(c, rows, acknowledged)...)
+		lags = append(lags, r.compareClient(c, rows, acknowledged, load)...)
 	}
 	slices.Sort(lags)
 	if n := len(lags); n > 0 {
@@ -63,20 +72,38 @@ func compare(table []workload.Row, acknowledged map[int64]time.Time, clients []*
 	return r
 }
 
+// witness is what the comparison asks of the CRM's side.
+type witness interface {
+	Acknowledged() map[int64]time.Time
+	Explained(number int64) (inserted, deleted bool)
+}
+
 // compareClient adds one client's part and returns the lags of what it received.
-func (r *Report) compareClient(c *client, rows map[int64]workload.Row, acknowledged map[int64]time.Time) (lags []time.Duration) {
+func (r *Report) compareClient(c *client, rows map[int64]workload.Row, acknowledged map[int64]time.Time, load witness) (lags []time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r.Connects += c.tally.Connects
 	r.Foreign += c.tally.Foreign
 	r.Duplicates += c.tally.Duplicates
 	r.Resets += c.tally.Resets
+	r.Updated += c.tally.Updated
+	r.Removed += c.tally.Removed
+	r.Refreshes += c.tally.Refreshes
+	r.Wrong += c.list.wrong
+	if c.list.wrong > 0 {
+		for _, id := range c.list.differences() {
+			_, shown := c.list.ids[id]
+			r.example("wrong: %s shows id %d as unread: %t, the table has the opposite", c.name, id, shown)
+		}
+	}
 	for number, got := range c.received {
 		row, there := rows[number]
+		inserted, _ := load.Explained(number)
 		switch {
 		case got.reloaded: // from the table itself
 			r.Reloaded++
 			continue
+		case !there && inserted: // it was there when it came; deleted since, or erased
 		case !there || row.ID != got.id:
 			r.Phantom++
 			r.example("phantom: %s received number %d as id %d, which the table does not hold", c.name, number, got.id)
@@ -118,10 +145,13 @@ func (r *Report) Verdict(maxResets int) error {
 	for _, f := range []struct {
 		n    int
 		what string
-	}{{r.Missing, "missing"}, {r.Phantom, "phantom"}, {r.Foreign, "foreign"}} {
+	}{{r.Missing, "missing"}, {r.Phantom, "phantom"}, {r.Foreign, "foreign"}, {r.Wrong, "wrong"}} {
 		if f.n > 0 {
 			faults = append(faults, fmt.Sprintf("%d %s", f.n, f.what))
 		}
+	}
+	if r.Changed > 0 && r.Updated+r.Removed+r.Refreshes == 0 {
+		faults = append(faults, "no change came: is the table attached with --on-update is_read,… --on-delete?")
 	}
 	if maxResets >= 0 && r.Resets > maxResets {
 		faults = append(faults, fmt.Sprintf("%d resets, allowed are %d", r.Resets, maxResets))
@@ -154,6 +184,11 @@ func (r *Report) Write(w io.Writer, asJSON bool) error {
 		{"resets", r.Resets},
 		{"reloaded", r.Reloaded},
 		{"erased", r.Erased},
+		{"rows changed", r.Changed},
+		{"updated", r.Updated},
+		{"removed", r.Removed},
+		{"refreshes", r.Refreshes},
+		{"wrong", r.Wrong},
 		{"ambiguous", r.Ambiguous},
 		{"broken sessions", r.Broken},
 		{"terminated backends", r.Terminated},
