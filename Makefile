@@ -12,7 +12,7 @@ MAJORS := 14 18
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help demo build image dist test test-dist e2e majors fuzz check format lint bench
+.PHONY: help demo build image dist test test-dist e2e majors manifests fuzz check format lint bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ e2e: ## the real outside: Chromium, Node and Python clients, PgBouncer, containe
 majors: ## the store's tests and the loss checker on the oldest and newest Postgres, or MAJORS="14 15 16 17 18"
 	.ci/postgres-majors $(MAJORS)
 
+manifests: ## the manifests of Kubernetes and the Helm chart, rendered by kustomize and helm, and decoded
+	cd deploy/kubernetes/render && go vet ./... && go test -count=1 ./...
+
 # By count: with a duration, go test fails now and then when the time is up
 # (https://go.dev/issue/75804).
 FUZZ := go test -run '^$$' -fuzztime 30000x -fuzz
@@ -63,7 +66,7 @@ lint: ## format, vet, staticcheck
 	go vet ./... && go vet -tags e2e ./...
 	$(STATICCHECK) -tags e2e ./...
 
-check: lint test fuzz e2e majors test-dist ## what CI runs
+check: lint test fuzz e2e majors manifests test-dist ## what CI runs
 
 bench: ## the benchmark report, beside its floors and targets; then the attack
 	@go build -o bin/bench ./cmd/bench && bin/bench report
