@@ -263,6 +263,31 @@ func TestE2ECheckLossChanges(t *testing.T) {
 	}
 }
 
+// Sessions that are terminated and a clean restart of Postgres lose nothing that a
+// cursor has seen, so a client that resumes must get no row again.
+func TestE2ECheckLossRepeatsNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		args   []string
+		faults func(*throwaway.Server) map[int]func()
+	}{
+		"while sessions are terminated": {[]string{"--terminate-backends", "500ms"}, func(*throwaway.Server) map[int]func() { return nil }},
+		"over restarts of Postgres": {nil, func(server *throwaway.Server) map[int]func() {
+			again := func() { shutdown(t, server); restart(t, server) }
+			return map[int]func(){5: again, 10: again, 15: again}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, database := storetest.OwnCRM(t)
+			f := startFleet(t, database)
+			f.start()
+			_, r := f.check(database, c.faults(server), append(c.args, "--max-resets", "0")...)
+			if r.Rows < 500 || r.Broken == 0 || r.Duplicates > r.Deliveries/100 {
+				t.Errorf("%d rows, %d broken sessions, %d duplicates of %d deliveries", r.Rows, r.Broken, r.Duplicates, r.Deliveries)
+			}
+		})
+	}
+}
+
 // In one run a gateway is killed, a dump is restored on the same server, whose new
 // rows take the IDs of delivered ones, and the server fails over to a standby that
 // may lack what its primary committed last. What the table holds in the end must
@@ -341,6 +366,13 @@ func twoHosts(t *testing.T, database, second string) string {
 func crash(t *testing.T, server *throwaway.Server) {
 	t.Helper()
 	if err := server.Crash(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func shutdown(t *testing.T, server *throwaway.Server) {
+	t.Helper()
+	if err := server.Shutdown(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 // The report is what the README's figures come from: every section must run
 // against the real gateway, and count what it sends.
 func TestE2EReport(t *testing.T) {
-	names := []string{"memory", "cpu", "pings", "storm", "growth", "latency", "replicas", "database"}
+	names := []string{"memory", "cpu", "pings", "storm", "growth", "latency", "changes", "replicas", "database"}
 	var out, log bytes.Buffer
 	code := run(t.Context(), []string{"report", "--only", strings.Join(names, ","), "--scale", "0.005", "--json"}, &out, &log)
 	if code != 0 {

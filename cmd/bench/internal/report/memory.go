@@ -68,7 +68,7 @@ func (r *runner) portable(ctx context.Context, found *Results) (err error) {
 	if err != nil {
 		return err
 	}
-	g.crew.Stop()
+	g.pool.Stop()
 	found.add(fmt.Sprintf("%d streams over TLS, the portable transport: RSS for each", n), fmt.Sprintf("%.1f KB", g.rss/1024), "")
 	return nil
 }
@@ -93,7 +93,7 @@ func (r *runner) hold(ctx context.Context, n int) (h holding, err error) {
 	if err != nil {
 		return h, fmt.Errorf("the floor: %w", err)
 	}
-	bare.crew.Stop()
+	bare.pool.Stop()
 	h.floor, h.floorRSS = bare.kernel/2, bare.rss
 
 	s, err := r.Open(ctx)
@@ -109,13 +109,13 @@ func (r *runner) hold(ctx context.Context, n int) (h holding, err error) {
 	if err != nil {
 		return h, err
 	}
-	defer g.crew.Stop()
+	defer g.pool.Stop()
 	h.rss, h.kernel, h.opening, h.openCPU = g.rss, g.kernel-h.floor, g.took, g.cpu
 	w := &writer{db: s.db, statement: InsertSQL, first: 1, users: n}
-	if _, err := deliver(ctx, s, g.crew, w, 1, burst, 1e9); err != nil { // warms up
+	if _, err := deliver(ctx, s, g.pool, w, 1, burst, 1e9); err != nil { // warms up
 		return h, err
 	}
-	d, err := deliver(ctx, s, g.crew, w, 1, n, 1e9)
+	d, err := deliver(ctx, s, g.pool, w, 1, n, 1e9)
 	if err != nil {
 		return h, err
 	}
@@ -126,7 +126,7 @@ func (r *runner) hold(ctx context.Context, n int) (h holding, err error) {
 
 // grown is what opening streams has taken.
 type grown struct {
-	crew        *swarm.Pool
+	pool        *swarm.Pool
 	kernel, rss float64 // bytes for each stream
 	took, cpu   time.Duration
 }
@@ -134,12 +134,12 @@ type grown struct {
 // grow opens n streams and returns by how much the kernel's memory and the
 // server's resident memory have grown. The streams stay open.
 func (r *runner) grow(ctx context.Context, t swarm.Target, pid, n int, tokens []string, collect func() error) (g grown, err error) {
-	if g.crew, err = swarm.Start(t, n, swarm.DefaultInFlight); err != nil {
+	if g.pool, err = swarm.Start(t, n, swarm.DefaultInFlight); err != nil {
 		return g, err
 	}
 	defer func() {
 		if err != nil {
-			g.crew.Stop()
+			g.pool.Stop()
 		}
 	}()
 	if err := collect(); err != nil {
@@ -154,10 +154,10 @@ func (r *runner) grow(ctx context.Context, t swarm.Target, pid, n int, tokens []
 		return g, err
 	}
 	began := time.Now()
-	if err := g.crew.Open(n, tokens, false); err != nil {
+	if err := g.pool.Open(n, tokens, false); err != nil {
 		return g, err
 	}
-	if _, err := g.crew.Wait(ctx, "open streams", swarm.AllOpen); err != nil {
+	if _, err := g.pool.Wait(ctx, "open streams", swarm.AllOpen); err != nil {
 		return g, err
 	}
 	g.took = time.Since(began)

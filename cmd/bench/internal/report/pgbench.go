@@ -33,6 +33,10 @@ var (
 	asPrepared = sending{"prepared statements, ", "prepared", `INSERT INTO notifications (user_id, notification_type, title, message) VALUES (:user, 'bench', 'row', 'm')`}
 )
 
+// asMarking is what marking one row of the reference CRM as read sends, and as
+// unread the next time.
+var asMarking = sending{"", "simple", `UPDATE notifications SET is_read = NOT is_read, read_at = now(), updated_at = now() WHERE id = :row`}
+
 // errNoPgbench is returned where pgbench is not installed.
 var errNoPgbench = errors.New("pgbench is not installed (it comes with Postgres; on Debian, package postgresql)")
 
@@ -64,7 +68,7 @@ func startInserters(ctx context.Context, url string, writers int, how sending) (
 		return nil, fmt.Errorf("write the script: %w", err)
 	}
 	p := &inserters{script: script.Name(), rates: make(chan float64)}
-	_, err = fmt.Fprintf(script, "\\set user random(1, %d)\n%s;\n", pgbenchUsers, how.sql)
+	_, err = fmt.Fprintf(script, "\\set user random(1, %d)\n\\set row random(1, %d)\n%s;\n", pgbenchUsers, crmRows, how.sql)
 	if err = errors.Join(err, script.Close()); err != nil {
 		return nil, errors.Join(fmt.Errorf("write the script: %w", err), os.Remove(p.script))
 	}

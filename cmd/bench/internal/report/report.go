@@ -35,6 +35,7 @@ func (r *runner) sections() []section {
 		{"growth", "Growth", r.growth},
 		{"latency", "From COMMIT to the client", r.latency},
 		{"insert", "What the CRM can insert", r.insert},
+		{"changes", "What follows a notification", r.changes},
 		{"replicas", "Many replicas on one Postgres", r.replicas},
 		{"database", "The database's side", r.database},
 	}
