@@ -31,15 +31,15 @@ func (c condition) begins() string { return "(" + c.now + ") AND (" + c.before +
 // ceases is the reverse of begins.
 func (c condition) ceases() string { return "(" + c.before + ") AND (" + c.now + ") IS NOT TRUE" }
 
-// ofOld replaces NEW by OLD where it names the row, not inside texts, names and
-// comments (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
+// ofOld replaces NEW by OLD where it names the row, whole or with a column, not
+// inside texts, names and comments and not as the name of a column or function (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
 func ofOld(text string) string {
 	var b strings.Builder
 	for i, afterDot := 0, false; i < len(text); {
 		end := i + token(text[i:])
 		word := text[i:end]
 		isRow := !afterDot && (strings.EqualFold(word, "new") || word == `"new"`)
-		if isRow && strings.HasPrefix(strings.TrimLeft(text[end:], " \t\r\n"), ".") {
+		if isRow && !strings.HasPrefix(strings.TrimLeft(text[end:], " \t\r\n"), "(") {
 			word = "OLD"
 		}
 		if strings.TrimSpace(word) != "" {
