@@ -13,6 +13,11 @@
 --   9, 10  name and attribute number of the column with the due time, or ''
 --   11     'delete' where a DELETE is told, else ''
 --   12     'usual' where the columns are user_id and id, else ''
+--   13     'parted' where the table is partitioned, else it is left out
+--
+-- An UPDATE that moves a row to another partition is a DELETE and an INSERT. The
+-- DELETE notes whose row it was and by which command of the transaction, as moved()
+-- does; the INSERT of the same row by the same command is no new one.
 --
 -- search_path is not set, because that costs each row more than the rest of the
 -- call. So every name and operator says its schema, and nothing is used whose
@@ -35,6 +40,8 @@ DECLARE
   wrote pg_catalog.bool := false;
   at pg_catalog.timestamptz;
   noted pg_catalog.text;
+  parted pg_catalog.bool := TG_NARGS OPERATOR(pg_catalog.>) 13;
+  moved_here pg_catalog.bool := false;
 BEGIN
   IF TG_ARGV[0] OPERATOR(pg_catalog.=) 'record' THEN RETURN NULL; END IF; -- it only says that the table feeds through record()
   IF TG_ARGV[0] OPERATOR(pg_catalog.=) 'truncate' THEN
@@ -51,7 +58,11 @@ BEGIN
       BEGIN
         new_user := NEW.user_id;
         old_user := OLD.user_id;
-        IF TG_ARGV[6] OPERATOR(pg_catalog.||) new_user OPERATOR(pg_catalog.=) pg_catalog.substr(noted, 5) AND old_user OPERATOR(pg_catalog.=) new_user THEN
+        new_item := NEW.id;
+        old_item := OLD.id;
+        IF TG_ARGV[6] OPERATOR(pg_catalog.||) new_user OPERATOR(pg_catalog.=) pg_catalog.substr(noted, 5) AND old_user OPERATOR(pg_catalog.=) new_user
+          AND old_item OPERATOR(pg_catalog.=) new_item
+        THEN
           RETURN NULL;
         END IF;
       EXCEPTION WHEN OTHERS THEN -- renamed or retyped since this session began
@@ -71,25 +82,25 @@ BEGIN
     old_row := CASE WHEN TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN '{}'::pg_catalog.jsonb END;
     new_row := CASE WHEN TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN '{}'::pg_catalog.jsonb END;
   END;
-  -- A column was renamed, or is a char(n) with padding, or the row has no JSON form.
-  IF NOT coalesce(new_row, old_row) OPERATOR(pg_catalog.?&) names
-    OR pg_catalog.right(coalesce(new_row, old_row) OPERATOR(pg_catalog.->>) users[1], 1) OPERATOR(pg_catalog.=) ' '
-    OR pg_catalog.right(coalesce(new_row, old_row) OPERATOR(pg_catalog.->>) TG_ARGV[3], 1) OPERATOR(pg_catalog.=) ' '
-  THEN
+  FOR reading IN 1 .. 2 LOOP
+    IF pg_catalog.cardinality(users) OPERATOR(pg_catalog.=) 1 THEN -- without the cost of a call
+      old_user := coalesce(TG_ARGV[6] OPERATOR(pg_catalog.||) (old_row OPERATOR(pg_catalog.->>) users[1]), '');
+      new_user := coalesce(TG_ARGV[6] OPERATOR(pg_catalog.||) (new_row OPERATOR(pg_catalog.->>) users[1]), '');
+    ELSE
+      old_user := notification_gateway.joined_key(old_row, users, TG_ARGV[6]);
+      new_user := notification_gateway.joined_key(new_row, users, TG_ARGV[6]);
+    END IF;
+    old_item := coalesce(TG_ARGV[5] OPERATOR(pg_catalog.||) (old_row OPERATOR(pg_catalog.->>) TG_ARGV[3]), '');
+    new_item := coalesce(TG_ARGV[5] OPERATOR(pg_catalog.||) (new_row OPERATOR(pg_catalog.->>) TG_ARGV[3]), '');
+    -- Once more where a column was renamed, or is a char(n) with padding, or the row
+    -- has no JSON form. ' :' is padding inside of a recipient of several columns.
+    EXIT WHEN reading OPERATOR(pg_catalog.=) 2 OR coalesce(new_row, old_row) OPERATOR(pg_catalog.?&) names
+      AND pg_catalog.strpos(pg_catalog.concat_ws(':', old_user, new_user, old_item, new_item, ''), ' :') OPERATOR(pg_catalog.=) 0;
     numbers := TG_ARGV[2]::pg_catalog.text[] OPERATOR(pg_catalog.||) TG_ARGV[4] OPERATOR(pg_catalog.||) TG_ARGV[8]::pg_catalog.text[];
     IF TG_ARGV[9] OPERATOR(pg_catalog.<>) '' THEN numbers := numbers OPERATOR(pg_catalog.||) TG_ARGV[10]; END IF;
     IF old_row IS NOT NULL THEN old_row := notification_gateway.row_values(OLD, TG_RELID, names, numbers); END IF;
     IF new_row IS NOT NULL THEN new_row := notification_gateway.row_values(NEW, TG_RELID, names, numbers); END IF;
-  END IF;
-  IF pg_catalog.cardinality(users) OPERATOR(pg_catalog.=) 1 THEN -- without the cost of a call
-    old_user := coalesce(TG_ARGV[6] OPERATOR(pg_catalog.||) (old_row OPERATOR(pg_catalog.->>) users[1]), '');
-    new_user := coalesce(TG_ARGV[6] OPERATOR(pg_catalog.||) (new_row OPERATOR(pg_catalog.->>) users[1]), '');
-  ELSE
-    old_user := notification_gateway.joined_key(old_row, users, TG_ARGV[6]);
-    new_user := notification_gateway.joined_key(new_row, users, TG_ARGV[6]);
-  END IF;
-  old_item := coalesce(TG_ARGV[5] OPERATOR(pg_catalog.||) (old_row OPERATOR(pg_catalog.->>) TG_ARGV[3]), '');
-  new_item := coalesce(TG_ARGV[5] OPERATOR(pg_catalog.||) (new_row OPERATOR(pg_catalog.->>) TG_ARGV[3]), '');
+  END LOOP;
   same := TG_OP OPERATOR(pg_catalog.=) 'UPDATE' AND old_user OPERATOR(pg_catalog.=) new_user AND old_item OPERATOR(pg_catalog.=) new_item;
 
   IF TG_ARGV[9] OPERATOR(pg_catalog.<>) '' THEN
@@ -108,6 +119,13 @@ BEGIN
     END IF;
   END IF;
 
+  IF parted AND TG_OP OPERATOR(pg_catalog.=) 'DELETE' AND was THEN
+    PERFORM pg_catalog.set_config('notification_gateway.moved', pg_catalog.concat_ws(' ', old_user, old_item, OLD.cmax::pg_catalog.text), true);
+  ELSIF parted AND TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+    moved_here := coalesce(pg_catalog.current_setting('notification_gateway.moved', true) OPERATOR(pg_catalog.=)
+      pg_catalog.concat_ws(' ', new_user, new_item, NEW.cmin::pg_catalog.text), false);
+  END IF;
+
   -- Whoever had the notification has it no more. Where only a due time is watched,
   -- a row that goes to another user is not looked at.
   IF was AND NOT (now_is AND (same OR pg_catalog.cardinality(told) OPERATOR(pg_catalog.=) 0))
@@ -117,10 +135,12 @@ BEGIN
     wrote := true;
   END IF;
   IF now_is AND (NOT was OR NOT same AND pg_catalog.cardinality(told) OPERATOR(pg_catalog.>) 0) THEN
-    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' AND notification_gateway.take_removal(TG_RELID, new_user, new_item) THEN
-      PERFORM notification_gateway.write_change(new_user, new_item, 'updated'); -- the row has moved to another partition
-    ELSE
+    IF NOT moved_here THEN
       INSERT INTO notification_gateway.log (user_key, item_id) VALUES (new_user, new_item);
+    ELSE
+      PERFORM pg_catalog.set_config('notification_gateway.moved', '', true);
+      IF TG_ARGV[11] OPERATOR(pg_catalog.=) 'delete' THEN PERFORM notification_gateway.take_removal(new_user, new_item); END IF;
+      IF pg_catalog.cardinality(told) OPERATOR(pg_catalog.>) 0 THEN PERFORM notification_gateway.write_change(new_user, new_item, 'updated'); END IF;
     END IF;
     wrote := true;
   ELSIF was AND now_is AND same THEN

@@ -116,6 +116,64 @@ func TestAttachOptions(t *testing.T) {
 	})
 }
 
+// A condition may also name the row as a whole.
+func TestAttachConditionOfTheWholeRow(t *testing.T) {
+	t.Parallel()
+	for _, when := range []string{"(NEW).status = 'sent'", "to_jsonb(new)->>'status' = 'sent'", `"new" . status = 'sent' AND NEW IS NOT NULL`} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			c := setup(t)
+			c.sql(`DROP TRIGGER notification_gateway_capture ON notifications; DROP VIEW notification_gateway.feed; CREATE TABLE note (id bigint, user_id text, status text)`)
+			if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id", When: when}); err != nil {
+				t.Fatal(err)
+			}
+			c.sql("INSERT INTO note VALUES (1, '5', 'draft'); UPDATE note SET status = 'sent'; UPDATE note SET status = 'draft'")
+			c.wrote("a draft that is sent and taken back", "notification 5 1", "removed 5 1")
+		})
+	}
+}
+
+// An UPDATE that moves a row to another partition tells what it changed, and is no
+// new notification, whatever else is captured.
+func TestAttachOptionsKnowMoves(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		options schema.AttachOptions
+		want    []string
+	}{
+		"updates":             {schema.AttachOptions{OnUpdate: []string{"is_read"}}, []string{"updated 5 1"}},
+		"updates and deletes": {schema.AttachOptions{OnUpdate: []string{"is_read"}, OnDelete: true}, []string{"updated 5 1"}},
+		"deletes":             {schema.AttachOptions{OnDelete: true}, nil},
+		"a prefix":            {schema.AttachOptions{Prefix: "m"}, nil},
+		"a due time":          {schema.AttachOptions{DueColumn: "send_at"}, nil},
+		"a condition":         {schema.AttachOptions{When: "NEW.id > 0", OnDelete: true}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := setup(t)
+			c.sql(`DROP TRIGGER notification_gateway_capture ON notifications; DROP VIEW notification_gateway.feed;
+				CREATE TABLE note (id bigint, user_id text, is_read boolean, send_at timestamptz) PARTITION BY LIST (is_read);
+				CREATE TABLE unread PARTITION OF note FOR VALUES IN (false); CREATE TABLE seen PARTITION OF note FOR VALUES IN (true)`)
+			test.options.Table, test.options.UserColumns, test.options.IDColumn = "note", []string{"user_id"}, "id"
+			if _, err := schema.Attach(t.Context(), c.url, test.options); err != nil {
+				t.Fatal(err)
+			}
+			c.sql("INSERT INTO note VALUES (1, '5', false)")
+			c.written()
+			c.sql("UPDATE note SET is_read = true")
+			c.wrote("a move", test.want...)
+			if name == "a due time" {
+				c.sql("UPDATE note SET send_at = now() + interval '1 hour'")
+				c.wrote("dated ahead", "removed 5 1")
+				c.sql("UPDATE note SET is_read = false")
+				c.wrote("moved while it waits")
+				c.sql("UPDATE note SET is_read = true, send_at = now()")
+				c.wrote("due by a move", "notification 5 1")
+			}
+		})
+	}
+}
+
 // Partitions, also those that are made later and written straight, have all the
 // triggers.
 func TestAttachOptionsReachPartitions(t *testing.T) {

@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -149,11 +150,67 @@ func TestARowThatMovesBetweenPartitionsIsNotNew(t *testing.T) {
 		CREATE TRIGGER i AFTER INSERT ON note FOR EACH ROW EXECUTE FUNCTION notification_gateway.capture_row('begins', %[1]s);
 		CREATE TRIGGER u AFTER UPDATE ON note FOR EACH ROW EXECUTE FUNCTION notification_gateway.capture_row('stays', %[1]s);
 		CREATE TRIGGER d AFTER DELETE ON note FOR EACH ROW EXECUTE FUNCTION notification_gateway.capture_row('ceases', %[1]s)`,
-		`'{user_id}', '{2}', 'id', '1', '', '', '{is_read}', '{3}', '', '', 'delete', 'usual'`)
+		`'{user_id}', '{2}', 'id', '1', '', '', '{is_read}', '{3}', '', '', 'delete', 'usual', 'parted'`)
 	c.sql("INSERT INTO note VALUES (1, '5', false)")
 	c.written()
 	c.sql("UPDATE note SET is_read = true")
 	c.wrote("a move", "updated 5 1")
+	c.sql("BEGIN; DELETE FROM note; INSERT INTO note VALUES (1, '5', true); COMMIT")
+	c.wrote("another row with the ID of one that was deleted", "removed 5 1", "notification 5 1")
+	c.sql("DELETE FROM note; INSERT INTO note SELECT i, '5', false FROM generate_series(1, 90) i")
+	c.written()
+	c.sql("UPDATE note SET is_read = true")
+	if got := c.written(); len(got) != 90 || got[0] != "updated 5 1" {
+		t.Errorf("90 moves are %q", got)
+	}
+	c.sql("INSERT INTO note SELECT i, '5', true FROM generate_series(91, 300) i")
+	c.written()
+	c.sql("UPDATE note SET is_read = false")
+	c.wrote("more moves than are told one by one", "refresh 5 ")
+}
+
+// A key that is padded by its type, in whatever place and row, is the one that the
+// view has.
+func TestCaptureRowReadsPaddedKeys(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.noted(`'{user_id,code}', '{3,6}', 'id', '1', '', '', '{is_read}', '{4}', '', '', 'delete', ''`)
+	c.sql("INSERT INTO note (id, user_id, code) VALUES (1, '5', 'ab'); UPDATE note SET code = 'abcd'; UPDATE note SET is_read = true; DELETE FROM note")
+	c.wrote("the last part is char(4)", "notification 5:ab 1", "removed 5:ab 1", "notification 5:abcd 1", "updated 5:abcd 1", "removed 5:abcd 1")
+	c.sql("DROP TABLE note")
+	c.noted(`'{code,user_id}', '{6,3}', 'id', '1', '', '', '{is_read}', '{4}', '', '', 'delete', ''`)
+	c.sql("INSERT INTO note (id, user_id, code) VALUES (1, '5', 'ab'); UPDATE note SET code = 'abcd'")
+	c.wrote("the first part is", "notification ab:5 1", "removed ab:5 1", "notification abcd:5 1")
+	c.sql("DROP TABLE note")
+	c.noted(`'{code}', '{6}', 'id', '1', '', '', '{is_read}', '{4}', '', '', 'delete', ''`)
+	c.sql("INSERT INTO note (id, code) VALUES (1, 'ab'); UPDATE note SET code = 'abcd'")
+	c.wrote("only the old one is padded", "notification ab 1", "removed ab 1", "notification abcd 1")
+}
+
+// Past 100 changes of a user rows are looked at no more, except whether they are
+// still the same ones: a stream that asks for no changes gets no refresh.
+func TestRowsWithOtherIDsAreNewPast100Changes(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.noted(plainRow)
+	c.sql("INSERT INTO note (id, user_id) SELECT i, '5' FROM generate_series(1, 150) i")
+	c.written()
+	c.sql("UPDATE note SET id = id + 1000")
+	if got := c.written(); len(got) != 151 {
+		t.Errorf("150 rows with other IDs are written as %q", got)
+	}
+}
+
+// A CRM may give a column any type. Its writes must not fail because ours was a
+// time.
+func TestDueColumnOfAnotherType(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.noted(`'{user_id}', '{3}', 'id', '1', '', '', '{is_read}', '{4}', 'due', '7', 'delete', 'usual'`)
+	for i, column := range []string{"text DEFAULT 'soon'", "bigint DEFAULT 5", "json DEFAULT '{}'", "time DEFAULT '12:00'"} {
+		c.sql("ALTER TABLE note DROP COLUMN due; ALTER TABLE note ADD due %[1]s; INSERT INTO note (id, user_id) VALUES (%[2]d, '5'); UPDATE note SET is_read = true WHERE id = %[2]d", column, i)
+		c.wrote(column, fmt.Sprintf("notification 5 %d", i), fmt.Sprintf("updated 5 %d", i))
+	}
 }
 
 // The adopter's own triggers say whom and what; a word that is none of ours is

@@ -114,12 +114,14 @@ func triggersOf(c capture, o AttachOptions) []trigger {
 		}
 		users, userNumbers := toArrays(c.users)
 		told, toldNumbers := toArrays(c.told)
-		return trigger{name: name, event: event, when: when, function: "capture_row", arguments: []string{
-			found, users, userNumbers, c.id.name, c.id.mark(), prefix, lead, told, toldNumbers, due, dueNumber, deletes, usual,
-		}}
+		arguments := []string{found, users, userNumbers, c.id.name, c.id.mark(), prefix, lead, told, toldNumbers, due, dueNumber, deletes, usual}
+		if c.parted {
+			arguments = append(arguments, "parted")
+		}
+		return trigger{name: name, event: event, when: when, function: "capture_row", arguments: arguments}
 	}
 	insert := row(triggerName, "INSERT", "begins", when.now)
-	if len(c.users) == 1 && o.Prefix == "" && o.DueColumn == "" && !(o.OnDelete && c.parted) {
+	if len(c.users) == 1 && o.Prefix == "" && o.DueColumn == "" && !(c.parted && (o.OnDelete || len(o.OnUpdate) > 0)) {
 		insert.function = "capture"
 		insert.arguments = []string{c.users[0].name, c.id.name, c.users[0].mark(), c.id.mark()}
 		if usual != "" {
@@ -127,7 +129,7 @@ func triggersOf(c capture, o AttachOptions) []trigger {
 		}
 	}
 	all := []trigger{insert}
-	if c.parted && insert.function == "capture" { // capture_row() goes by the removal that it has written
+	if c.parted && insert.function == "capture" {
 		if usual == "" {
 			all[0].arguments = append(all[0].arguments, "")
 		}
@@ -142,7 +144,7 @@ func triggersOf(c capture, o AttachOptions) []trigger {
 			row(beginName, "UPDATE", "begins", when.begins()),
 			row(ceaseName, "UPDATE", "ceases", when.ceases()))
 	}
-	if o.OnDelete || o.DueColumn != "" {
+	if o.OnDelete || o.DueColumn != "" || c.parted && insert.function == "capture_row" { // a move is a DELETE and an INSERT
 		all = append(all, row(deleteName, "DELETE", "ceases", when.before))
 	}
 	if len(o.OnUpdate) > 0 || o.OnDelete {
