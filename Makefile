@@ -36,7 +36,7 @@ test-dist: ## two builds of a release have the same bytes
 test: ## all tests that need nothing but Go and a Postgres, which they find or fetch
 	go test -race ./...
 
-e2e: ## the real outside: Chromium, Node and Python clients, PgBouncer, containers, compose, the loss checker
+e2e: ## the real outside: Chromium, Node, Python, Django, nginx, HAProxy, Caddy, PgBouncer, containers, compose, the loss checker
 	.ci/install
 	go test -race -count=1 -tags e2e -run E2E ./cmd/bench ./cmd/demo ./cmd/gateway ./deploy/web
 	.ci/containers

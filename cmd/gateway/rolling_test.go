@@ -136,7 +136,8 @@ func (r *router) forward(ctx context.Context, client net.Conn) {
 // other than 200 (WHATWG HTML, section 9.2.3).
 type eventSource struct {
 	url, token string
-	connected  func() // at each "connected"
+	connected  func()            // at each "connected"
+	transport  http.RoundTripper // nil: plain HTTP, a connection for each stream
 
 	titles map[string]bool // what it got
 	broken int             // streams that ended
@@ -146,7 +147,10 @@ type eventSource struct {
 // run reads until it has the row "last".
 func (e *eventSource) run(ctx context.Context) {
 	e.titles = map[string]bool{}
-	transport := &http.Transport{DisableKeepAlives: true}
+	transport := e.transport
+	if transport == nil {
+		transport = &http.Transport{DisableKeepAlives: true}
+	}
 	lastID, retry := "", 3*time.Second
 	for ctx.Err() == nil {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, e.url, nil)
