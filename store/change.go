@@ -45,6 +45,9 @@ func (s *server) describe(rows []Notification) {
 		if n.Change == ChangeUpdated && n.Data == nil && n.Err == nil {
 			n.Change = ChangeRemoved
 		}
+		if n.isCanary() && n.Data == nil && n.Err == nil {
+			n.Data = s.canaryData(n.ItemID)
+		}
 		switch n.Change {
 		case ChangeRemoved:
 			if n.Err == nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,7 +102,7 @@ func (s *Store) loadRows(ctx context.Context, server *server, entries []Entry, h
 		}
 	}
 	w := want(entries, server.keyType)
-	if len(entries) > 0 && len(w.places) == 0 {
+	if len(entries) > 0 && len(w.places) == 0 && !slices.ContainsFunc(entries, Entry.isCanary) { // a canary proves that the view can be read
 		server.describe(out)
 		return out, nil
 	}

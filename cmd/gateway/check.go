@@ -22,8 +22,13 @@ func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 	fs := flag.NewFlagSet("check", flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "report as JSON")
 	given := textFlag(fs, "token", "a `TOKEN` to try, - to read it from standard input; it is never printed")
-	if _, err := parseFlags(fs, "gateway check [--token T] [--json]", args, 0, stdout); err != nil {
+	canary := fs.Bool("canary", false, "capture a notification that is nobody's, wait for it at a stream of a running gateway, and take it away again")
+	at := textFlag(fs, "url", "where --canary finds the gateway, a `URL` such as https://crm.example; default GATEWAY_ADDR on this machine")
+	if _, err := parseFlags(fs, "gateway check [--token T] [--canary [--url URL]] [--json]", args, 0, stdout); err != nil {
 		return err
+	}
+	if *at != "" && !*canary {
+		return usageError{errors.New("--url goes with --canary")}
 	}
 	c, err := databaseConfig()
 	if err != nil {
@@ -42,6 +47,13 @@ func check(ctx context.Context, args []string, stdout, _ io.Writer) error {
 		URL: c.DatabaseURL, ListenURL: c.ListenDatabaseURL, Lookup: c.Recipient == "lookup", Auto: c.Recipient == "auto", ReplayLimit: c.ReplayLimit,
 	})...)
 	findings = append(findings, checkTokens(ctx, c, *given)...)
+	if *canary {
+		f, err := checkCanary(ctx, c, *at)
+		if err != nil {
+			return err
+		}
+		findings = append(findings, f)
+	}
 	bad := 0
 	for _, f := range findings {
 		if !f.OK {

@@ -103,6 +103,7 @@ func checkLogin(ctx context.Context, c config) []schema.Finding {
 // useSessionKey keeps the key that is known when none could be read.
 func (s *service) useSessionKey(key []byte) {
 	s.gateway.SetSessionKey(key)
+	s.canaries.set(key)
 	if s.crm != nil && len(key) > 0 {
 		s.crm.SetSessionKey(key)
 	}

@@ -70,9 +70,13 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 type source struct {
 	*store.Store
 	directory *store.RecipientCache
+	canaries  *canaryKey
 }
 
 func (s source) Recipient(ctx context.Context, subject string) (store.Recipient, error) {
+	if canary, ok := s.canaries.read(subject, time.Now()); ok {
+		return store.Recipient{UserKey: store.CanaryPrefix + canary}, nil
+	}
 	return s.directory.Recipient(ctx, subject)
 }
 
@@ -87,6 +91,7 @@ type service struct {
 	feed      *store.Feed
 	verifier  *auth.Verifier
 	crm       *auth.CRM // nil without GATEWAY_AUTH_URL
+	canaries  *canaryKey
 	gateway   *gateway.Gateway
 	public    *http.Server
 	files     *reloader
@@ -119,14 +124,14 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 	if err != nil {
 		return nil, err
 	}
-	directory := store.NewRecipientCache(st)
+	directory, canaries := store.NewRecipientCache(st), &canaryKey{}
 	gw := gateway.New(gateway.Config{
 		PathPrefix: c.PathPrefix, PingInterval: c.PingInterval, CursorRefresh: min(time.Hour, c.Retention/4), Retention: c.Retention, MaxStreams: c.MaxStreams,
 		MaxStreamsPerUser: c.MaxStreamsPerUser, StreamBuffer: c.StreamBuffer, ReplayLimit: c.ReplayLimit, CountRefresh: c.RecipientCheck,
 		Drain: c.Drain - notice(c.Drain), AllowedOrigins: c.AllowedOrigins, CookieName: c.Cookie, CookieInsecure: c.CookieInsecure,
 		TrustedProxies: c.proxies, ConnectsPerMinute: c.ConnectsPerMinute, Logger: logger, Login: newLogin(crm, st, registry), Sessions: st,
 		Files: web.Files(),
-	}, source{st, directory}, verifier, registry)
+	}, source{st, directory, canaries}, canaryVerifier{verifier, canaries}, registry)
 	public := &http.Server{
 		Handler: gw.Handler(), ReadHeaderTimeout: headerDeadline, IdleTimeout: idleDeadline,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
@@ -148,7 +153,7 @@ func assemble(ctx context.Context, c config, logger *slog.Logger) (*service, err
 		files.files = append(files.files, pair)
 	}
 	return &service{
-		config: c, logger: logger, registry: registry, store: st, directory: directory, identity: store.NewIdentityView(st), feed: feed, verifier: verifier, crm: crm,
+		config: c, logger: logger, registry: registry, store: st, directory: directory, identity: store.NewIdentityView(st), feed: feed, verifier: verifier, crm: crm, canaries: canaries,
 		gateway: gw, public: public, files: files, draining: make(chan struct{}),
 	}, nil
 }

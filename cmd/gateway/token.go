@@ -41,9 +41,21 @@ func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return usageError{err}
 	}
-	claims, err := auth.Claims(c.JWTUserClaim, *user, ttl)
+	text, err := c.mint(*user, ttl)
 	if err != nil {
 		return usageError{fmt.Errorf("--user: %w", err)}
+	}
+	// Beside the token, so that $(gateway token …) is the token alone.
+	fmt.Fprintf(stderr, "%s is %s, until %s\n", c.JWTUserClaim, *user, time.Now().Add(ttl).UTC().Format(time.RFC3339))
+	_, err = fmt.Fprintln(stdout, text)
+	return err
+}
+
+// mint makes a token for a user with the first shared secret.
+func (c *config) mint(user string, ttl time.Duration) (string, error) {
+	claims, err := auth.Claims(c.JWTUserClaim, user, ttl)
+	if err != nil {
+		return "", err
 	}
 	if c.JWTIssuer != "" {
 		claims["iss"] = c.JWTIssuer
@@ -53,10 +65,7 @@ func token(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	text, err := auth.Mint(c.secrets[0], claims)
 	if err != nil {
-		return fmt.Errorf("mint: %w", err)
+		return "", fmt.Errorf("mint: %w", err)
 	}
-	// Beside the token, so that $(gateway token …) is the token alone.
-	fmt.Fprintf(stderr, "%s is %s, until %s\n", c.JWTUserClaim, *user, time.Now().Add(ttl).UTC().Format(time.RFC3339))
-	_, err = fmt.Fprintln(stdout, text)
-	return err
+	return text, nil
 }

@@ -24,6 +24,7 @@ BEGIN
   DELETE FROM notification_gateway.horizon;
   DELETE FROM notification_gateway.incarnation;
   DELETE FROM notification_gateway.life;
+  DELETE FROM notification_gateway.taken_back;
   UPDATE notification_gateway.pruned SET below = '0';
   UPDATE notification_gateway.installation SET system_identifier = server, database = place, log = log_oid, id = gen_random_uuid()
     RETURNING * INTO known;

@@ -34,7 +34,7 @@ func grantees(ctx context.Context, tx pgx.Tx) ([]string, error) {
 // is in sql/functions is refused to it until it is named here: capture() and what
 // it calls write whatever they are told.
 func runTimeFunctions() []string {
-	return []string{"change_session", "hello", "history", "kept", "last_disconnect", "mind", "prune", "pruned_below", "release_due", "rfc3339", "session_key", "sleep", "wake"}
+	return []string{"begin_canary", "change_session", "end_canary", "hello", "history", "kept", "last_disconnect", "mind", "prune", "pruned_below", "release_due", "rfc3339", "session_key", "sleep", "wake"}
 }
 
 // grantFunctions yields the GRANT on the functions that the run-time role calls:
