@@ -31,17 +31,22 @@ func functionsScript() (string, error) {
 		b.Write(text)
 		b.WriteString("\n")
 	}
-	b.WriteString(`DO $revoke$
+	b.WriteString(revokePublic + "\nRESET ROLE")
+	return b.String(), nil
+}
+
+// revokePublic takes back what Postgres gives everybody: to call a new function.
+// The functions of a mapping need it most. Whoever may call a trigger function may
+// put it on a temporary table, and have it record() what they like. It runs as the
+// owner of the objects.
+const revokePublic = `DO $revoke$
 DECLARE
   made regprocedure;
 BEGIN
-  FOR made IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'notification_gateway'::regnamespace AND p.proacl IS NULL LOOP
+  FOR made IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'notification_gateway'::regnamespace AND p.proacl IS NULL AND pg_has_role(p.proowner, 'USAGE') LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', made);
   END LOOP;
-END $revoke$;
-RESET ROLE`)
-	return b.String(), nil
-}
+END $revoke$;`
 
 // applyFunctions makes the functions, and returns a line for each that was
 // another one before.

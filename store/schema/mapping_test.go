@@ -72,3 +72,39 @@ func TestMappingSaysWhichSchemaIsMissing(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may call a trigger function may put it on a temporary table, and so have
+// it record what they like for whom they like.
+func TestTriggerFunctionsOfAMappingAreNobodys(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.as("trigger_caller")
+	mapping := `SET LOCAL ROLE notification_gateway_owner;
+		CREATE OR REPLACE FUNCTION notification_gateway.tell() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+		BEGIN PERFORM notification_gateway.record('7'::text, '1'::text); RETURN NULL; END $$;
+		CREATE OR REPLACE FUNCTION notification_gateway.look() RETURNS integer LANGUAGE sql AS 'SELECT 1'; RESET ROLE;`
+	options := schema.MigrateOptions{Mapping: mapping, GrantTo: "gateway_test_trigger_caller"}
+	script, err := schema.MigrationScript(options, schema.ScriptOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, apply := range map[string]func(){
+		"migrate": func() {
+			if _, err := schema.Migrate(t.Context(), c.url, options); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"the script": func() { c.sql("%s", script) },
+	} {
+		c.sql("DROP FUNCTION IF EXISTS notification_gateway.tell, notification_gateway.look")
+		apply()
+		var tell, look, everybody bool
+		if err := c.conn.QueryRow(t.Context(), `SELECT has_function_privilege('gateway_test_trigger_caller', 'notification_gateway.tell()', 'EXECUTE'),
+			has_function_privilege('gateway_test_trigger_caller', 'notification_gateway.look()', 'EXECUTE'), has_function_privilege('public', 'notification_gateway.look()', 'EXECUTE')`).Scan(&tell, &look, &everybody); err != nil {
+			t.Fatal(err)
+		}
+		if tell || !look || everybody {
+			t.Errorf("%s: the run-time role may call the trigger function %t, the view's %t; everybody may call that %t", name, tell, look, everybody)
+		}
+	}
+}

@@ -109,7 +109,7 @@ func MigrationScript(options MigrateOptions, how ScriptOptions) (string, error) 
 	}
 	steps.WriteString("  -- functions\n" + execute(functions))
 	if options.Mapping != "" {
-		steps.WriteString("  -- mapping\n" + execute(options.Mapping) + "  PERFORM set_config('search_path', '" + pg.PinnedPath + "', true);\n")
+		steps.WriteString("  -- mapping\n" + execute(options.Mapping) + execute("SET LOCAL ROLE notification_gateway_owner;\n"+revokePublic+"\nRESET ROLE") + "  PERFORM set_config('search_path', '" + pg.PinnedPath + "', true);\n")
 	}
 	if options.GrantTo != "" {
 		granted, err := grantFunctions(quoteLiteral(options.GrantTo))
