@@ -43,7 +43,13 @@ func (d doctor) sample(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
+	gone := false // each of them has been removed or changed since
+	if len(rows) == 0 && len(newest.items) > 0 {
+		gone = d.changedSince(ctx, newest)
+	}
 	switch {
+	case gone:
+		return fmt.Sprintf("no notification to try: what was captured, %d of the newest, was removed or changed since", len(newest.items)), nil
 	case len(rows) == 0 && len(newest.items) > 0:
 		return "", &advisedError{what: fmt.Sprintf("the feed shows no row at all, and the log has %d that were captured", len(newest.items)), mend: "see whether the rows are still in the table, whether row-level security hides them, and what the mapping selects"}
 	case len(rows) == 0:
@@ -52,6 +58,19 @@ func (d doctor) sample(ctx context.Context) (string, error) {
 		return "a row loads", unsafeID(rows)
 	}
 	return describe(rows), unsafeID(rows)
+}
+
+// changedSince reports whether a change was captured of each of the newest rows.
+// Where the table change is missing, none was.
+func (d doctor) changedSince(ctx context.Context, newest captured) bool {
+	users := make([]string, len(newest.rows))
+	for i, row := range newest.rows {
+		users[i] = row.user
+	}
+	var unchanged int
+	err := d.conn.QueryRow(ctx, `SELECT count(*) FROM unnest($1::text[], $2::text[]) AS n (user_key, item_id)
+		WHERE NOT EXISTS (SELECT FROM notification_gateway.change c WHERE c.user_key = n.user_key AND c.item_id = n.item_id)`, users, newest.items).Scan(&unchanged)
+	return err == nil && unchanged == 0
 }
 
 // load reads rows of the view in full. which is what follows FROM.

@@ -2,6 +2,8 @@ package schema_test
 
 import (
 	"testing"
+
+	"github.com/seed-64e334f9/notification-gateway/store/schema"
 )
 
 // check loaded any row of the view, often one from before the CRM renamed a
@@ -51,4 +53,17 @@ func TestFunctionsOfAnotherVersionAreSaid(t *testing.T) {
 	c.expectFinding("objects", false, "the function mind() is not the one of this gateway", "run gateway migrate")
 	c.sql("DROP FUNCTION notification_gateway.mind()")
 	c.expectFinding("objects", false, "the function mind is missing", "run gateway migrate")
+}
+
+// A CRM that tells of deleted rows had a red line when there was no other one.
+func TestSampleOfRowsThatWereRemoved(t *testing.T) {
+	t.Parallel()
+	c := notes(t, "CREATE TABLE note (id bigint, user_id bigint, kind text, title text)")
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id", OnDelete: true}); err != nil {
+		t.Fatal(err)
+	}
+	c.sql("INSERT INTO note VALUES (1, 5), (2, 5); DELETE FROM note")
+	c.expectFinding("sample", true, "2 of the newest, was removed or changed since", "")
+	c.sql("INSERT INTO note VALUES (3, 5); ALTER TABLE note DISABLE TRIGGER notification_gateway_delete; DELETE FROM note; ALTER TABLE note ENABLE ALWAYS TRIGGER notification_gateway_delete")
+	c.expectFinding("sample", false, "the feed shows no row at all, and the log has 3", "")
 }
