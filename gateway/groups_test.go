@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/seed-64e334f9/notification-gateway/store"
 )
 
@@ -37,6 +39,9 @@ func TestStreamsStandUnderSeveralKeys(t *testing.T) {
 	r.deliver(r.source.addFor("several", "group:all", "5", "group:sales", "*"))
 	r.deliver(r.source.addFor("other", "group:support", "sales"))
 	r.deliver(r.source.addFor("all", "*"))
+	if got := testutil.ToFloat64(r.hub.metrics.groupKeys); got != 3 {
+		t.Errorf("%v group keys are measured, want team, group:sales and group:all", got)
+	}
 	want := []string{"own", "view", "claim", "several", "all"}
 	for _, item := range want {
 		in.expect(eventNotification, `"`+item+`"`)

@@ -119,6 +119,7 @@ func (h *hub) registerLocked(s *stream, live bool, first []*event) (replaced *st
 		h.removeLocked(replaced, endReplaced)
 	}
 	h.streams.add(s)
+	h.metrics.groupKeys.Set(float64(h.streams.groupKeys()))
 	h.wheel.add(s)
 	h.expiring.add(s)
 	s.lastSent = h.position
@@ -202,6 +203,7 @@ func (h *hub) removeLocked(s *stream, code string) bool {
 		return false
 	}
 	h.streams.remove(s)
+	h.metrics.groupKeys.Set(float64(h.streams.groupKeys()))
 	h.wheel.remove(s)
 	h.expiring.remove(s)
 	h.setStateLocked(s, streamClosed)

@@ -25,6 +25,7 @@ type metrics struct {
 	slow         prometheus.Counter
 	bursts       prometheus.Counter
 	unknown      prometheus.Counter
+	groupKeys    prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -41,6 +42,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		closed:       vector("streams_closed_total", "Event streams that ended, by reason.", "reason"),
 		authFailures: vector("auth_failures_total", "Requests whose token or origin was refused, by reason.", "reason"),
 		refused:      vector("requests_refused_total", "Requests that got 429 or 503, by the code of the answer.", "code"),
+		groupKeys:    prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Name: "group_keys", Help: "Keys beside their recipients' own that open streams stand under, such as groups."}),
 		eventsSent:   map[string]prometheus.Counter{},
 		bytesSent:    counter("bytes_sent_total", "Bytes of events written to streams."),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -54,7 +56,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		slow:     counter("slow_consumers_total", "Streams that were ended because too much waited to be read."),
 	}
 	sent := vector("events_sent_total", "Events written to streams, by type.", "event")
-	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, m.refused, sent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow, m.bursts, m.unknown)
+	r.MustRegister(m.streams, m.opened, m.closed, m.authFailures, m.refused, sent, m.bytesSent, m.lag, m.replayed, m.resets, m.slow, m.bursts, m.unknown, m.groupKeys)
 	for _, reason := range endings() {
 		m.closed.WithLabelValues(reason)
 	}

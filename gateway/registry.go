@@ -53,6 +53,9 @@ func (r *registry) remove(s *stream) {
 	}
 }
 
+// groupKeys returns how many keys have streams beside those whose own they are.
+func (r *registry) groupKeys() int { return len(r.groups) }
+
 // of returns the streams that stand under a recipient's own key, the oldest
 // first. The slice is the registry's.
 func (r *registry) of(recipient string) []*stream { return r.recipients[recipient] }

@@ -205,3 +205,14 @@ func TestFeedOnObjectsWithoutChanges(t *testing.T) {
 		t.Errorf("a replay of changes brings %d, %v", len(page.Notifications), err)
 	}
 }
+
+// Nobody saw how many notifications wait for their time, or that they wait in vain.
+func TestNotificationsThatWaitAreMeasured(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql("INSERT INTO notification_gateway.due VALUES ('1', '5', now() + interval '1 hour'), ('2', '5', now() + interval '2 hours')")
+	c.store.ReportDue(t.Context())
+	if waiting := c.metric("due_rows_waiting", ""); waiting != 2 {
+		t.Errorf("%v notifications wait, want 2", waiting)
+	}
+}

@@ -78,3 +78,21 @@ func (f *Feed) releaseDue(ctx context.Context, conn *pgx.Conn) (released bool, e
 	f.store.config.Metrics.released.Add(float64(rows))
 	return rows > 0, err
 }
+
+// dueWaitingSQL counts the notifications that wait for their time. The limit bounds
+// what it costs.
+const dueWaitingSQL = "SELECT count(*) FROM (SELECT FROM notification_gateway.due LIMIT 100000) d"
+
+// reportDue measures how many notifications wait for their time. Objects of before
+// there were any have no such table.
+func (s *Store) reportDue(ctx context.Context) {
+	if s.server.Load() == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, pruneDeadline)
+	defer cancel()
+	var waiting int
+	if err := s.queryRow(ctx, dueWaitingSQL).Scan(&waiting); err == nil {
+		s.config.Metrics.waiting.Set(float64(waiting))
+	}
+}

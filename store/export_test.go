@@ -24,6 +24,9 @@ func (s *Store) HurryLoads(d time.Duration) { s.batches.deadline, s.replays.dead
 // CallQuick has rows come with their polls though they took up to d.
 func (s *Store) CallQuick(d time.Duration) { s.prefetch.maxPerRow = d }
 
+// ReportDue is what Prune does once a minute.
+func (s *Store) ReportDue(ctx context.Context) { s.reportDue(ctx) }
+
 // How much of full rows may be in memory at once.
 const (
 	LoadBytes   = loadBytes

@@ -15,6 +15,7 @@ type Metrics struct {
 	replays     *prometheus.CounterVec // source: memory, log
 	pruned      prometheus.Counter
 	released    prometheus.Counter
+	waiting     prometheus.Gauge
 	oldest      prometheus.Gauge
 	oldestRow   prometheus.Gauge
 }
@@ -58,6 +59,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		released: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: ns, Name: "due_rows_released_total", Help: "Notifications that this replica moved into the log because they became due.",
 		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: ns, Name: "due_rows_waiting", Help: "Notifications whose time lies ahead, up to 100,000; counted once a minute, the same in each replica.",
+		}),
 		pruned: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: ns, Name: "log_rows_pruned_total", Help: "Log rows that were removed because they are older than the retention.",
 		}),
@@ -68,7 +72,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Namespace: ns, Name: "oldest_transaction_seconds", Help: "How long the oldest running transaction of the cluster has been seen to run; past the retention the log cannot be pruned.",
 		}),
 	}
-	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.pollOnly, m.reconnects, m.replays, m.pruned, m.released, m.oldest, m.oldestRow)
+	r.MustRegister(m.batchRows, m.pollSeconds, m.wakes, m.unrung, m.connected, m.pollOnly, m.reconnects, m.replays, m.pruned, m.released, m.waiting, m.oldest, m.oldestRow)
 	for _, source := range []string{wakeReconnect, wakeNotify, wakeTimeout, wakeMore, wakePoll, wakeSettle, wakeRetry, wakeDue} {
 		m.wakes.WithLabelValues(source)
 	}

@@ -39,6 +39,7 @@ func (s *Store) Prune(ctx context.Context) error {
 	defer tick.Stop()
 	for warned := false; ; {
 		openFor := s.pruneAll(ctx)
+		s.reportDue(ctx)
 		if late := openFor > s.config.Retention; late != warned {
 			warned = late
 			if late {
