@@ -43,21 +43,26 @@ func TestOlderObjects(t *testing.T) {
 	if _, err := schema.Migrate(t.Context(), c.url, schema.MigrateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.sql("%s", insert(5, "third"))
-	third := c.collectBatch(1).Cursor
-	if got := c.replayed(second, third); !reflect.DeepEqual(got, []string{"third"}) {
+	c.sql("%s; SELECT notification_gateway.record('5', id::text, 'updated') FROM notifications WHERE title = 'first'", insert(5, "third"))
+	b := c.collectBatch(2)
+	if len(b.Entries) != 2 || b.Entries[0].Change+b.Entries[1].Change != store.ChangeUpdated {
+		t.Errorf("what was written as soon as migrate had run, with a change: %+v", b.Entries)
+	}
+	c.sql("INSERT INTO notification_gateway.due VALUES ((SELECT id FROM notifications WHERE title = 'first'), '5', now()); SELECT notification_gateway.ring()")
+	third := c.collectBatch(1).Cursor // the due one
+	if got := c.replayed(second, third); !reflect.DeepEqual(got, []string{"third", "first"}) {
 		t.Errorf("after migrate: got %v", got)
 	}
 	c.reconnect()
 	c.sql("%s", insert(5, "fourth"))
-	b := c.collectBatch(1)
+	b = c.collectBatch(1)
 	if got := c.titles(b.Entries); !reflect.DeepEqual(got, []string{"fourth"}) || b.Reset != "" {
 		t.Errorf("connected again: got %v, reset %q", got, b.Reset)
 	}
 	if got := c.replayed(third, b.Cursor); !reflect.DeepEqual(got, []string{"fourth"}) {
 		t.Errorf("from before migrate, in the same life: got %v", got)
 	}
-	if got := c.replayed(first, b.Cursor); !containsAll(got, []string{"second", "third", "fourth"}) {
+	if got := c.replayed(first, b.Cursor); !containsAll(got, []string{"second", "third", "first", "fourth"}) {
 		t.Errorf("from a life of before migrate: got %v", got)
 	}
 }

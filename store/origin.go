@@ -114,12 +114,14 @@ func (c Cursor) claim() (xid uint64, by time.Time) {
 const prunedCall = "notification_gateway.pruned_below()"
 
 // spell writes a statement for the objects that the server has: those of before
-// the table life do not know how far the log was pruned, nor changes.
+// the table life do not know how far the log was pruned, nor changes. A poll of
+// such objects brings no table of the log once migrate has run.
 func (s *server) spell(statement string) string {
 	if s.lives != nil {
 		return statement
 	}
-	return strings.NewReplacer(prunedCall, "NULL::xid8", pollChanges, "", pollGuardChanges, "", nextDueCall, "''").Replace(statement)
+	return strings.NewReplacer(prunedCall, "NULL::xid8", pollChanges, "", pollGuardChanges, "", nextDueCall, "''",
+		logTable, "CASE WHEN to_regprocedure('notification_gateway.history()') IS NULL THEN "+logTable+" ELSE 0 END").Replace(statement)
 }
 
 // covers reports whether c sees every transaction below a limit that is at or

@@ -26,7 +26,7 @@ import (
 // rows, the first in order. With $6 it asks how far the log has been pruned.
 const (
 	pollSQL  = pollHead + "\nUNION ALL " + pollRows
-	pollHead = `SELECT pg_current_snapshot()::text, clock_timestamp(), coalesce(CASE WHEN $6::text::boolean THEN notification_gateway.pruned_below() END, '0'), 'notification_gateway.log'::regclass::oid::bigint,
+	pollHead = `SELECT pg_current_snapshot()::text, clock_timestamp(), coalesce(CASE WHEN $6::text::boolean THEN notification_gateway.pruned_below() END, '0'), ` + logTable + `,
   coalesce(to_regclass('notification_gateway.feed')::oid::text, ''), ` + nextDueCall + `, '', ''`
 	pollRows = `(` + pollColumns + pollLog + `xid >= $1::text::xid8 ORDER BY xid, position LIMIT $5)
 UNION ALL (` + pollColumns + pollLog + `xid = ANY ($2::text[]::xid8[]) AND xid < $1::text::xid8 ORDER BY xid, position LIMIT $5)` + pollChanges
@@ -41,6 +41,7 @@ UNION ALL (` + pollColumns + pollChange + `xid = ANY ($2::text[]::xid8[]) AND xi
 	pollChange = `, kind
   FROM (SELECT *, NULL::text AS disconnect FROM notification_gateway.change) change WHERE NOT (xid = $3::text::xid8 AND position <= $4) AND `
 	pollTexts = "user_key, item_id, coalesce(disconnect, '')"
+	logTable  = "'notification_gateway.log'::regclass::oid::bigint"
 	// nextDueCall is when the next notification is due, in milliseconds since 1970.
 	nextDueCall = `coalesce((SELECT (extract(epoch FROM d.at) * 1000)::bigint::text FROM notification_gateway.due d WHERE isfinite(d.at) ORDER BY d.at LIMIT 1), '')`
 	// pollGuardSQL follows where the position is of another life of the server, so
@@ -56,6 +57,11 @@ UNION ALL (` + pollColumns + pollLog + `xid >= $8::text::xid8 AND xid < $1::text
 // errMadeAnew ends a connection, so that the next one asks which installation
 // this is.
 var errMadeAnew = errors.New("the database objects were made anew")
+
+// errMigrated is errMadeAnew where migrate has run under a connection that was made
+// before. The poll that notices it is not handed over: what has been written to new
+// tables was not visible to the poll before, so the next one brings all of it.
+var errMigrated = errors.New("the database objects are of a newer version now")
 
 // pollLimit bounds one batch, so that a bulk insert of a million rows costs
 // neither the memory nor the deadline of one poll.
@@ -83,6 +89,9 @@ func (f *Feed) poll(ctx context.Context, conn *pgx.Conn, full bool) (Batch, erro
 	found, err := f.ask(ctx, conn.PgConn(), guarded, full)
 	if err != nil {
 		return Batch{}, err
+	}
+	if found.table == 0 {
+		return Batch{}, errMigrated
 	}
 	if f.table != 0 && f.table != found.table {
 		return Batch{}, errMadeAnew
@@ -255,7 +264,7 @@ func skipResult(pipeline *pgconn.Pipeline) error {
 type found struct {
 	snapshot    Snapshot
 	at          time.Time // the server's clock
-	table       int64     // the log's OID
+	table       int64     // the log's OID; 0 where spell did not know that migrate has run
 	prunedBelow uint64    // rows of transactions below it were removed; 0 where that was not asked
 	view        string    // the view feed's, empty while there is none
 	nextDue     time.Time // when the next notification is due, by the server's clock; zero: none waits

@@ -141,6 +141,9 @@ func (s *server) readHistory(ctx context.Context, conn *pgx.Conn, tuned bool) (h
 	var top string
 	var lives *string
 	err = pg.QueryRow(ctx, conn, tuned, historySQL).Scan(&top, &lives, &s.livesSince)
+	if err == nil {
+		s.lives = map[uint32]life{}
+	}
 	if pg.SQLState(err) == pg.UndefinedFunction { // migrate has not run yet
 		err = pg.QueryRow(ctx, conn, tuned, highestSQL).Scan(&top)
 	}
