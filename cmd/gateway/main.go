@@ -16,6 +16,7 @@ import (
 const usage = `gateway streams a CRM's notifications from Postgres to browsers.
 
   gateway [serve]          run; configured by the environment
+  gateway init [TABLE]     write a first mapping for a table of the CRM's
   gateway migrate          install or upgrade the database objects
   gateway attach TABLE     put the capture trigger on the CRM's table
   gateway detach TABLE     take it off
@@ -50,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		name, args = "version", args[1:]
 	}
 	commands := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
-		"serve": serve, "migrate": migrate, "attach": attach, "detach": detach,
+		"serve": serve, "init": initMapping, "migrate": migrate, "attach": attach, "detach": detach,
 		"check": check, "token": token, "health": health, "version": version,
 		"help": func(context.Context, []string, io.Writer, io.Writer) error {
 			_, err := fmt.Fprint(stdout, usage)
@@ -76,6 +77,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
+// atMostOne is for parseFlags the number of arguments of which there may be one.
+const atMostOne = -1
+
 // parseFlags parses a command's arguments, flags before and after the
 // positional ones, and returns the latter. What is wrong is a usageError.
 func parseFlags(fs *flag.FlagSet, synopsis string, args []string, positional int, stdout io.Writer) ([]string, error) {
@@ -97,10 +101,13 @@ func parseFlags(fs *flag.FlagSet, synopsis string, args []string, positional int
 		}
 		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
 	}
-	if len(rest) != positional {
+	if len(rest) != positional && (positional != atMostOne || len(rest) > 1) {
 		takes := "no arguments"
-		if positional == 1 {
+		switch positional {
+		case 1:
 			takes = "one argument"
+		case atMostOne:
+			takes = "at most one argument"
 		}
 		return nil, usageError{fmt.Errorf("takes %s, got %d; usage: %s", takes, len(rest), synopsis)}
 	}
