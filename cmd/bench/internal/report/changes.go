@@ -124,7 +124,8 @@ func (r *runner) attachTurns(ctx context.Context, how sending, ways []attachWay)
 // rows of each of many users, each of which is told.
 func (r *runner) markMany(ctx context.Context, found *Results) (err error) {
 	users := r.most(1000)
-	each := max(1, r.scaled(markedRows)/users)
+	// A user may have 100 changes in a transaction before a refresh stands for them.
+	each := min(100, max(r.scaled(markedRows)/users, 200/users, 1))
 	rows := users * each
 	s, err := r.Open(ctx)
 	if err != nil {
