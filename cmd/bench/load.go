@@ -156,7 +156,7 @@ func (p *loadPlan) explain(err error) error {
 	case broken.Status == http.StatusUnauthorized:
 		return fmt.Errorf("%w\n  the token was refused: `gateway check --token` says why", err)
 	case broken.Status == http.StatusForbidden:
-		return fmt.Errorf("%w\n  a token names nobody who may have a stream: the users %d to %d must be active recipients", err, p.First, p.First+p.Users-1)
+		return fmt.Errorf("%w\n  a token names no active recipient: the users %d to %d must exist and be active", err, p.First, p.First+p.Users-1)
 	}
 	return err
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // maxMarked is how many rows one statement may mark as read: more than the 100
-// changes of one user in a transaction that are told one by one.
+// changes of one user in a transaction that the gateway reports one by one.
 const maxMarked = 250
 
 // change is what becomes of a row after it was inserted.

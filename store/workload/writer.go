@@ -20,7 +20,7 @@ const (
 func (w *Workload) write(ctx context.Context) {
 	backoff := backoffMin
 	for ctx.Err() == nil {
-		committed, _ := w.session(ctx) // why it broke is the business of whoever broke it
+		committed, _ := w.session(ctx) // the faults are made on purpose, so why it broke does not matter
 		if ctx.Err() != nil {
 			return
 		}
@@ -40,7 +40,7 @@ func (w *Workload) session(ctx context.Context) (committed bool, err error) {
 		return false, err
 	}
 	defer w.close(conn)
-	for w.pace(ctx) {
+	for w.waitTurn(ctx) {
 		if err := w.transaction(ctx, conn); err != nil {
 			return committed, err
 		}
@@ -111,7 +111,7 @@ func (w *Workload) transaction(ctx context.Context, conn *pgx.Conn) error {
 		alter(markUnread, 1+rand.IntN(3))
 	case 13:
 		alter(remove, 1)
-	case 14: // as "mark all as read" does: more than is told one by one
+	case 14: // as "mark all as read" does: more than the gateway reports one by one
 		alter(markRead, maxMarked)
 	case 15: // commits late
 		alter(markRead, 1)
@@ -170,8 +170,8 @@ func (w *Workload) nest(ctx context.Context, tx pgx.Tx, insert func(int) error, 
 	return insert(1)
 }
 
-// take hands n numbers out.
-func (w *Workload) take(n int) []int64 {
+// newNumbers returns n numbers that no row has yet.
+func (w *Workload) newNumbers(n int) []int64 {
 	w.spend(n - 1) // the turn was for one
 	first := w.last.Add(int64(n)) - int64(n) + 1
 	numbers := make([]int64, n)
@@ -190,7 +190,7 @@ type execer interface {
 // given, because an application that has its defaults in its own code, as
 // Django does, leaves none to the table.
 func (w *Workload) insert(ctx context.Context, db execer, users []int64, n int) ([]int64, error) {
-	numbers := w.take(n)
+	numbers := w.newNumbers(n)
 	_, err := db.Exec(ctx, "INSERT INTO "+w.table+" "+columns+` SELECT ($1::bigint[])[1 + n % cardinality($1::bigint[])],
 		(ARRAY['check_loss','task_assignment','lead_assignment','task_reminder'])[1 + n % 4], $2::text || n,
 		repeat('ä "quoted" line' || chr(10), 1 + (n % 7)::int), '{}', false, now(), now()
@@ -204,7 +204,7 @@ func (w *Workload) insert(ctx context.Context, db execer, users []int64, n int) 
 
 // copy brings n rows in with COPY, in its text form.
 func (w *Workload) copy(ctx context.Context, conn *pgx.Conn, n int) ([]int64, error) {
-	numbers := w.take(n)
+	numbers := w.newNumbers(n)
 	var lines strings.Builder
 	for _, number := range numbers {
 		user := w.config.Users[rand.IntN(len(w.config.Users))]
@@ -217,9 +217,9 @@ func (w *Workload) copy(ctx context.Context, conn *pgx.Conn, n int) ([]int64, er
 	return numbers, nil
 }
 
-// pace waits until the rate allows another transaction, which is taken for one
+// waitTurn waits until the rate allows another transaction, which is taken for one
 // of a single row; false when ctx ended before.
-func (w *Workload) pace(ctx context.Context) bool {
+func (w *Workload) waitTurn(ctx context.Context) bool {
 	if w.config.Rate <= 0 {
 		return ctx.Err() == nil
 	}

@@ -24,7 +24,7 @@ const (
 )
 
 // client is one tab of a user, with what a page does: it resumes with its last
-// event ID wherever it connects, and reloads its list when it is told to.
+// event ID wherever it connects, and reloads its list after a reset or refresh.
 type client struct {
 	name      string
 	user      int64
@@ -160,7 +160,7 @@ func (c *client) stream(ctx context.Context, address string) (began bool, err er
 			began = true
 			c.count(func(t *clientCounts) { t.Connects++ })
 		}
-		if err := c.take(ctx, e); err != nil {
+		if err := c.handle(ctx, e); err != nil {
 			return began, err
 		}
 	}
@@ -181,8 +181,8 @@ func (c *client) signal() {
 	}
 }
 
-// take does what a page does with an event.
-func (c *client) take(ctx context.Context, e event) error {
+// handle does what a page does with an event.
+func (c *client) handle(ctx context.Context, e event) error {
 	switch e.name {
 	case "connected":
 		var hello struct{ User json.RawMessage }

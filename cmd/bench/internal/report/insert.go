@@ -24,34 +24,35 @@ type insertWay struct {
 	name          string
 	before, after string // statements around it
 	stream        bool   // somebody is connected and gets every row
-	rings         bool   // each commit notifies: what the doorbell is there for, and no way of ours
+	notifies      bool   // each commit notifies, which the gateway avoids
 }
 
 // inserted is how fast one way was once.
 type inserted struct {
 	rate             float64 // rows a second
-	gateway, clients float64 // per cent of a core that somebody took who was connected
+	gateway, clients float64 // per cent of a core, where somebody is connected
 }
 
-// insertWays need a gateway that runs. Whoever holds a slot of the doorbell
-// exclusively makes every writer ring, as a plain NOTIFY trigger does.
+// insertWays need a running gateway. In the last one a session of ours holds a
+// slot as a sleeping gateway does, so that every commit notifies, as with a plain
+// NOTIFY trigger.
 func insertWays() []insertWay {
 	return []insertWay{
 		{name: "plain", before: "ALTER TABLE notifications DISABLE TRIGGER notification_gateway_capture", after: "ALTER TABLE notifications ENABLE ALWAYS TRIGGER notification_gateway_capture"},
 		{name: "captured, nobody connected", before: "SELECT", after: "SELECT"},
 		{name: "captured and delivered", before: "SELECT", after: "SELECT", stream: true},
-		{name: "where every commit notifies", before: "SELECT notification_gateway.mind(), pg_advisory_lock(1734440037, 8)", after: "SELECT notification_gateway.wake(8)", rings: true},
+		{name: "where every commit notifies", before: "SELECT notification_gateway.mind(), pg_advisory_lock(1734440037, 8)", after: "SELECT notification_gateway.wake(8)", notifies: true},
 	}
 }
 
-// insert is what the trigger costs the CRM: single-row transactions of 1, 8 and
-// 32 writers, with no flush and with one of at least 1 ms, which is this disk's
-// and commit_delay's (https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-COMMIT-DELAY).
-// They send what Django does, beside the least that can be sent. Each way is given
-// as a share of the first: the median of the rounds. Where the CPU is what limits,
-// the gateway's own is part of it. The server keeps its WAL files, as one that has
-// run for long does, and the writers their sessions: making them costs most who
-// writes most.
+// insert measures what the trigger costs the CRM, with single-row transactions of
+// 1, 8 and 32 writers. Commits wait for no flush, and then for one of at least 1 ms:
+// this disk's and commit_delay's (https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-COMMIT-DELAY).
+// Writers send what Django sends, and then the least that can be sent. Each way is
+// given as a share of the first, by the median of the rounds. Where the CPU is the
+// limit, the gateway's CPU counts too. The server keeps its WAL files and the
+// writers keep their sessions, as after a long time of running: making new ones
+// costs most in the way that writes most.
 func (r *runner) insert(ctx context.Context, found *Results) (err error) {
 	if os.Getenv("DATABASE_URL") != "" {
 		found.add("not measured: it changes settings of the whole server, so not on the one that DATABASE_URL names", "", "")
@@ -139,7 +140,7 @@ func (r *runner) insertBy(ctx context.Context, found *Results, s *Environment, c
 		what := fmt.Sprintf("%s, %d writers, %s%s", c.flushed, c.writers, c.how.name, way.name)
 		share := median.rate / plain
 		value, floor := fmt.Sprintf("%.2f ×", share), fmt.Sprintf("plain %.0f rows/s", plain)
-		if c.target == 0 || way.rings {
+		if c.target == 0 || way.notifies {
 			found.add(what, value, floor)
 		} else {
 			found.check(what, value, floor, fmt.Sprintf("≥ %g ×", c.target), share >= c.target)

@@ -51,7 +51,7 @@ func startIssuer() (*issuer, error) {
 		ReadHeaderTimeout: time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/jwk-set+json")
-			_, _ = w.Write(set) // whoever asked is gone, or has it
+			_, _ = w.Write(set) // a client that is gone needs no answer
 		}),
 	}}
 	go i.server.Serve(listener) // it ends with stop

@@ -19,19 +19,19 @@ func rates() []struct{ rate, burst int } {
 	return []struct{ rate, burst int }{{20, 1}, {200, 1}, {2000, 4}, {5000, 10}}
 }
 
-// pace is what one rate's latency was.
-type pace struct {
+// rateLatency is what was measured at one rate.
+type rateLatency struct {
 	rate         int
 	transaction  int  // rows in one
 	acknowledged lags // COMMIT acknowledged → read by the client
 	sent         lags // INSERT sent → read by the client
-	bell         lags // NOTIFY sent → heard, between two bare connections
-	answered     lags // NOTIFY sent → the answer to a SELECT 1 that is sent when it is heard
+	notified     lags // NOTIFY sent → received, between two bare connections
+	answered     lags // NOTIFY sent → the answer to a SELECT 1 that is sent at the arrival
 }
 
-// latency is the time from COMMIT to the client, beside a bare round trip of
-// LISTEN and NOTIFY at the same number of transactions a second. They take turns,
-// because the machine is not equally fast all the time.
+// latency measures the time from COMMIT to the client, beside a bare round trip of
+// LISTEN and NOTIFY at the same number of transactions a second. The two take
+// turns, because the machine is not equally fast all the time.
 func (r *runner) latency(ctx context.Context, found *Results) (err error) {
 	s, err := r.Open(ctx)
 	if err != nil {
@@ -44,20 +44,20 @@ func (r *runner) latency(ctx context.Context, found *Results) (err error) {
 		return err
 	}
 	for _, t := range rates() {
-		p := pace{rate: t.rate, transaction: t.burst}
+		p := rateLatency{rate: t.rate, transaction: t.burst}
 		for range rounds {
 			if err := p.turn(ctx, s, tokens, first, r.period(3*time.Second)); err != nil {
 				return err
 			}
 		}
-		for _, all := range []lags{p.acknowledged, p.sent, p.bell, p.answered} {
+		for _, all := range []lags{p.acknowledged, p.sent, p.notified, p.answered} {
 			slices.Sort(all)
 		}
 		what := fmt.Sprintf("%d/s, %d in a transaction: COMMIT acknowledged → read, median / p99", t.rate, t.burst)
-		if ratio := float64(p.acknowledged.at(50)) / float64(p.bell.at(50)); t.rate <= 500 {
-			found.check(what, fmt.Sprintf("%s, %.2f ×", p.acknowledged, ratio), p.bell.String(), "median ≤ 1.8 ×", ratio <= 1.8)
+		if ratio := float64(p.acknowledged.at(50)) / float64(p.notified.at(50)); t.rate <= 500 {
+			found.check(what, fmt.Sprintf("%s, %.2f ×", p.acknowledged, ratio), p.notified.String(), "median ≤ 1.8 ×", ratio <= 1.8)
 		} else {
-			found.add(what, fmt.Sprintf("%s, %.2f ×", p.acknowledged, ratio), p.bell.String())
+			found.add(what, fmt.Sprintf("%s, %.2f ×", p.acknowledged, ratio), p.notified.String())
 		}
 		found.add("  INSERT sent → read", p.sent.String(), "")
 		found.add("  the floor and one bare SELECT 1 after it", p.answered.String(), "")
@@ -65,14 +65,14 @@ func (r *runner) latency(ctx context.Context, found *Results) (err error) {
 	return nil
 }
 
-// turn measures everything once, and adds it to what is there.
-func (p *pace) turn(ctx context.Context, s *Environment, tokens []string, first int, d time.Duration) error {
+// turn measures everything once and adds it to p.
+func (p *rateLatency) turn(ctx context.Context, s *Environment, tokens []string, first int, d time.Duration) error {
 	rows, transactions := int(d.Seconds()*float64(p.rate)), float64(p.rate)/float64(p.transaction)
-	bell, err := bellFloor(ctx, s.DatabaseURL, rows/p.transaction, transactions, false)
+	notified, err := notifyFloor(ctx, s.DatabaseURL, rows/p.transaction, transactions, false)
 	if err != nil {
 		return err
 	}
-	answered, err := bellFloor(ctx, s.DatabaseURL, rows/p.transaction, transactions, true)
+	answered, err := notifyFloor(ctx, s.DatabaseURL, rows/p.transaction, transactions, true)
 	if err != nil {
 		return err
 	}
@@ -85,14 +85,15 @@ func (p *pace) turn(ctx context.Context, s *Environment, tokens []string, first 
 	if err != nil {
 		return err
 	}
-	p.bell, p.answered = append(p.bell, bell...), append(p.answered, answered...)
+	p.notified, p.answered = append(p.notified, notified...), append(p.answered, answered...)
 	p.acknowledged, p.sent = append(p.acknowledged, acknowledged...), append(p.sent, sent...)
 	return nil
 }
 
-// bellFloor measures bare round trips: NOTIFY sent on one connection, heard on
-// another; or, with ask, to the answer of the least that can be asked then.
-func bellFloor(ctx context.Context, url string, n int, rate float64, ask bool) (all lags, err error) {
+// notifyFloor measures bare round trips: from NOTIFY on one connection to its
+// arrival on another. With ask they end with the answer to a SELECT 1 that is sent
+// at the arrival, which is the least that a gateway must ask.
+func notifyFloor(ctx context.Context, url string, n int, rate float64, ask bool) (all lags, err error) {
 	const channel = "bench_floor"
 	db, err := throwaway.Open(ctx, url)
 	if err != nil {

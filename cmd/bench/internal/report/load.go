@@ -50,8 +50,8 @@ func Load(ctx context.Context, plan LoadPlan, stderr io.Writer) (*Results, error
 	return found, err
 }
 
-// tryDatabase connects once, so that a wrong password is told before thousands of
-// streams have been opened.
+// tryDatabase connects once, so that a wrong password is reported before thousands
+// of streams have been opened.
 func tryDatabase(ctx context.Context, url string) error {
 	db, err := throwaway.Open(ctx, url)
 	if err != nil {

@@ -46,8 +46,8 @@ var errNoPgbench = errors.New("pgbench is not installed (it comes with Postgres;
 //
 // Their sessions stay open while what is compared changes around them, as a
 // CRM's pool does. A session maps each page of the server's buffers when it first
-// touches it, which takes the first ten seconds or more, and most from who writes
-// most pages.
+// touches it, which takes the first ten seconds or more, and costs most where most
+// pages are written.
 type inserters struct {
 	script string
 	stop   func()

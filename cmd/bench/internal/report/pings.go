@@ -30,7 +30,7 @@ func (r *runner) pings(ctx context.Context, found *Results) (err error) {
 		return err
 	}
 	defer c.Stop()
-	rest := func(d time.Duration) error {
+	pause := func(d time.Duration) error {
 		select {
 		case <-time.After(d):
 			return nil
@@ -38,7 +38,7 @@ func (r *runner) pings(ctx context.Context, found *Results) (err error) {
 			return context.Cause(ctx)
 		}
 	}
-	if err := rest(interval); err != nil { // all streams are in the ring, and garbage of their opening is gone
+	if err := pause(interval); err != nil { // until all streams are in the ping wheel and the garbage of their opening is gone
 		return err
 	}
 	before, err := c.CountPings()
@@ -50,7 +50,7 @@ func (r *runner) pings(ctx context.Context, found *Results) (err error) {
 		return err
 	}
 	began := time.Now()
-	if err := rest(2 * interval); err != nil {
+	if err := pause(2 * interval); err != nil {
 		return err
 	}
 	after, err := c.CountPings()

@@ -12,7 +12,7 @@ import (
 )
 
 // stormInFlight is just below the usual backlog of a listening socket (4,096):
-// past it the kernel drops handshakes, and the herd is thinned by that.
+// past it the kernel drops handshakes, which would spread the reconnects out.
 const stormInFlight = 4000
 
 // outcome is what one storm cost.
@@ -21,8 +21,7 @@ type outcome struct {
 	peak      int64 // bytes of the gateway's resident memory
 }
 
-// storm has every stream of a herd cut at once and come back with its last
-// event ID.
+// storm cuts all streams at once and brings them back with their last event IDs.
 //
 // What a storm costs without authentication cannot be had from this gateway,
 // which has no such mode. The baseline is a gateway with HS256 tokens that are
@@ -74,8 +73,8 @@ type storms struct {
 }
 
 // storms lets one storm come with tokens that the gateway has not seen and
-// three with the same again, which are averaged. What a herd gets that has
-// missed rows goes to found, unless that is nil.
+// three with the same again, which are averaged. A storm with missed rows
+// follows, whose results go to found, unless that is nil.
 func (r *runner) storms(ctx context.Context, tokens []string, found *Results, env ...string) (all storms, err error) {
 	n := len(tokens)
 	// The streams get their first cursors with one token that all share.
@@ -121,12 +120,12 @@ func (r *runner) storms(ctx context.Context, tokens []string, found *Results, en
 	if found == nil {
 		return all, nil
 	}
-	return all, herd(ctx, found, s, c, n)
+	return all, stormWithMissedRows(ctx, found, s, c, n)
 }
 
 // cutAndResume cuts all streams, lets the feed move on, and brings them back.
 func cutAndResume(ctx context.Context, s *Environment, c *swarm.Pool, n int, tokens []string) (o outcome, err error) {
-	w := &writer{db: s.db, statement: InsertSQL, first: CRMUsers, users: 1} // who has no stream any more
+	w := &writer{db: s.db, statement: InsertSQL, first: CRMUsers, users: 1} // a user who has no stream any more
 	if err := cut(ctx, s, c, n, w, 1); err != nil {
 		return o, err
 	}
@@ -174,8 +173,8 @@ func cut(ctx context.Context, s *Environment, c *swarm.Pool, n int, w *writer, r
 	return s.until(ctx, func(m map[string]float64) bool { return m["feed_batch_rows_sum"] >= want })
 }
 
-// herd is one more storm, in which every tenth user has missed a row.
-func herd(ctx context.Context, found *Results, s *Environment, c *swarm.Pool, n int) error {
+// stormWithMissedRows is one more storm, in which every tenth user has missed a row.
+func stormWithMissedRows(ctx context.Context, found *Results, s *Environment, c *swarm.Pool, n int) error {
 	rows := max(1, n/10)
 	had, err := c.Count()
 	if err != nil {
@@ -198,8 +197,8 @@ func herd(ctx context.Context, found *Results, s *Environment, c *swarm.Pool, n 
 		return err
 	}
 	queries := after[`replay_pages_total{source="log"}`]
-	found.check(fmt.Sprintf("log queries for all %d reconnects of five herds", int(after["streams_opened_total"])-n), fmt.Sprintf("%.0f", queries), "", "≤ 1", queries <= 1)
+	found.check(fmt.Sprintf("log queries for all %d reconnects of five storms", int(after["streams_opened_total"])-n), fmt.Sprintf("%.0f", queries), "", "≤ 1", queries <= 1)
 	missed := got.Events[swarm.Notification] - had.Events[swarm.Notification]
-	found.expect("rows missed by the herd and received", fmt.Sprint(missed), fmt.Sprint(rows), missed == int64(rows))
+	found.expect("rows missed in a storm and received", fmt.Sprint(missed), fmt.Sprint(rows), missed == int64(rows))
 	return nil
 }

@@ -24,8 +24,8 @@ type writer struct {
 }
 
 // write inserts rows, burst of them in a transaction, at a rate in rows a
-// second or as fast as Postgres takes them. after is told what has been
-// committed; it may be nil.
+// second or as fast as Postgres takes them. after is called with the
+// number of rows after each commit; it may be nil.
 func (w *writer) write(ctx context.Context, rows, burst int, rate float64, after func(rows int)) error {
 	return paced(ctx, rows, burst, rate, func(_, n int) error {
 		if err := w.db.Exec(ctx, w.statement, w.first, w.users, w.filling, n); err != nil {

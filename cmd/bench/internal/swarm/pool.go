@@ -30,7 +30,7 @@ const (
 )
 
 // Pool is a number of streams, spread over as many worker processes as the
-// open-file limit asks for. Whoever started it calls Stop. It is not safe for
+// open-file limit asks for. The caller of Start calls Stop. A Pool is not safe for
 // use by several goroutines at once.
 type Pool struct {
 	StallTimeout time.Duration // how long Wait goes on while nothing changes

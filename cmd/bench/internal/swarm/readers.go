@@ -168,7 +168,7 @@ func (r *readers) follow(s *reader, request string) error {
 	for buffer := make([]byte, 4096); ; {
 		n, err := conn.Read(buffer)
 		if err == nil || n > 0 {
-			err = errors.Join(err, r.take(s, buffer[:n]))
+			err = errors.Join(err, r.count(s, buffer[:n]))
 		}
 		if err != nil {
 			return err
@@ -202,8 +202,8 @@ func (r *readers) connect(s *reader) (net.Conn, error) {
 	return conn, nil
 }
 
-// take counts what was read.
-func (r *readers) take(s *reader, b []byte) error {
+// count counts what was read.
+func (r *readers) count(s *reader, b []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s.cut {

@@ -198,7 +198,7 @@ func (s *scanner) field(line []byte, t *Tally) {
 	}
 }
 
-// why adds to the reason for a stream's end the error event that told of it.
+// why adds to the reason for a stream's end the code of the error event before it.
 func (s *scanner) why(reason string) string {
 	if s.code == "" {
 		return reason
