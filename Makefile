@@ -38,7 +38,7 @@ test: ## all tests that need nothing but Go and a Postgres, which they find or f
 
 e2e: ## the real outside: Chromium, Node, Python, Django, nginx, HAProxy, Caddy, PgBouncer, containers, compose, the loss checker
 	.ci/install
-	go test -race -count=1 -tags e2e -run E2E ./cmd/bench ./cmd/demo ./cmd/gateway ./deploy/web
+	go test -race -count=1 -timeout 30m -tags e2e -run E2E ./cmd/bench ./cmd/demo ./cmd/gateway ./deploy/web
 	.ci/containers
 
 majors: ## the store's tests and the loss checker on the oldest and newest Postgres, or MAJORS="14 15 16 17 18"
