@@ -52,8 +52,11 @@ func TestChartRefusesWhatItDoesNotKnow(t *testing.T) {
 // Two releases in one namespace must not select each other's pods, a number of
 // seven digits must not become 1e+06, and a variable must arrive.
 func TestChartValues(t *testing.T) {
-	text, err := tool(t, "helm", "template", "x", chart, "--set", "name=second", "--set", "maxStreams=1000000", "--set", "drainSeconds=60",
-		"--set-string", "env.GATEWAY_STREAM_BUFFER=1048576", "--set", "migrate.enabled=false", "--set", "networkPolicy.enabled=false")
+	values := filepath.Join(t.TempDir(), "values.yaml") // a number of --set is of another type
+	if err := os.WriteFile(values, []byte("name: second\nmaxStreams: 1000000\ndrainSeconds: 60\nenv: {GATEWAY_STREAM_BUFFER: '1048576'}\nmigrate: {enabled: false}\nnetworkPolicy: {enabled: false}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, err := tool(t, "helm", "template", "x", chart, "--values", values)
 	if err != nil {
 		t.Fatal(err)
 	}
