@@ -69,6 +69,12 @@ func TestE2EAlertsAndDashboard(t *testing.T) {
 		scraped.hold(t, "panel "+q.panel, q.expr, q.legend)
 		fmt.Fprintf(&rules, "      - {record: 'query_%d', expr: '%s'}\n", i, strings.ReplaceAll(q.expr, "'", "''"))
 	}
+	for name := range scraped {
+		base := suffix.ReplaceAllString(name, "")
+		if strings.HasPrefix(name, "notification_gateway_") && !strings.Contains(rules.String(), base) {
+			t.Errorf("the dashboard does not show %s", base)
+		}
+	}
 	file := filepath.Join(t.TempDir(), "dashboard.yaml")
 	if err := os.WriteFile(file, []byte(rules.String()), 0o600); err != nil {
 		t.Fatal(err)
