@@ -42,7 +42,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Namespace: ns, Name: "feed_wakes_total", Help: "Polls by what caused them.",
 		}, []string{"source"}),
 		unrung: prometheus.NewCounter(prometheus.CounterOpts{
-			Namespace: ns, Name: "feed_unrung_rows_total", Help: "Log rows that only the fallback poll found: two-phase commits, or a bell that does not ring.",
+			Namespace: ns, Name: "feed_unrung_rows_total", Help: "Log rows that only the fallback poll found: two-phase commits, or NOTIFY that does not arrive.",
 		}),
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: ns, Name: "feed_connected", Help: "1 while the feed listens and polls, else 0.",

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -301,7 +300,7 @@ func TestStartsBeforePostgres(t *testing.T) {
 	}
 }
 
-// Dashboards depend on these names, and whoever makes one on the README's table.
+// Dashboards depend on these names, and people who make one on the page's tables.
 func TestMetricNames(t *testing.T) {
 	environment(t, storetest.CRM(t))
 	g := serveInTest(t)
@@ -314,14 +313,14 @@ func TestMetricNames(t *testing.T) {
 			t.Errorf("there is no metric %s", name)
 		}
 	}
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../deploy/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(body) {
 		rest, ours := strings.CutPrefix(line, "# TYPE notification_gateway_")
-		if name, _, _ := strings.Cut(rest, " "); ours && !strings.Contains(string(readme), "`"+name) {
-			t.Errorf("the README has no metric %s", name)
+		if name, _, _ := strings.Cut(rest, " "); ours && !strings.Contains(string(page), "`"+name) {
+			t.Errorf("deploy/operations.md has no metric %s", name)
 		}
 	}
 	for _, name := range []string{"go_goroutines", "process_resident_memory_bytes"} {
@@ -601,29 +600,5 @@ func TestPortTaken(t *testing.T) {
 	var stderr bytes.Buffer
 	if status := run(t.Context(), nil, io.Discard, &stderr); status != 1 || !strings.Contains(stderr.String(), "GATEWAY_ADDR") {
 		t.Errorf("status %d: %s", status, &stderr)
-	}
-}
-
-// The table in deploy/README.md must be what the program reads.
-func TestREADMEConfiguration(t *testing.T) {
-	text, err := os.ReadFile("../../deploy/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const begin, end = "<!-- configuration -->\n", "<!-- end of configuration -->"
-	head, rest, ok1 := strings.Cut(string(text), begin)
-	got, tail, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 {
-		t.Fatal("deploy/README.md has no place for the configuration")
-	}
-	want := configurationTable()
-	if os.Getenv("UPDATE_README") != "" {
-		if err := os.WriteFile("../../deploy/README.md", fmt.Append(nil, head, begin, want, end, tail), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if got != want {
-		t.Error("the configuration table of deploy/README.md is out of date: UPDATE_README=1 go test -run README ./cmd/gateway")
 	}
 }

@@ -64,8 +64,8 @@ func readPages(t *testing.T) (pages []page) {
 	return pages
 }
 
-// walk calls f for every file of the repository, by its path from the root. What
-// is built or installed is left out.
+// walk calls f for every file of the repository, by its path from the root. It
+// leaves out what is built or installed, and the data of tests.
 func walk(t *testing.T, f func(name string)) {
 	t.Helper()
 	err := filepath.WalkDir(repository, func(file string, entry fs.DirEntry, err error) error {
@@ -78,7 +78,7 @@ func walk(t *testing.T, f func(name string)) {
 		}
 		name = filepath.ToSlash(name)
 		switch {
-		case name == ".git" || name == "bin" || name == "dist" || entry.Name() == "node_modules":
+		case name == ".git" || name == "bin" || name == "dist" || entry.Name() == "node_modules" || entry.Name() == "testdata":
 			if entry.IsDir() {
 				return filepath.SkipDir
 			}
@@ -161,6 +161,18 @@ func TestPagesHaveNoDeadLinks(t *testing.T) {
 				t.Errorf("%s: the link %s leads to no heading", p.name, target)
 			}
 		}
+	}
+}
+
+// README is what a stranger reads first, and people read no more than three screens.
+func TestREADMEIsShort(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(repository, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n > 150 {
+		t.Errorf("README.md has %d lines, at most 150 are wanted", n)
 	}
 }
 
