@@ -340,6 +340,10 @@ func TestBadConfiguration(t *testing.T) {
 	for _, c := range []struct{ name, value string }{
 		{"DATABASE_URL", ""},
 		{"DATABASE_URL", "postgres://user:hush@host:port/x"},
+		{"DATABASE_URL", "mysql://user:hush@host/x"},
+		{"DATABASE_URL", "postgres://user:hush@host/x?sslmode=require&sslcrl=/x"},
+		{"DATABASE_URL", "postgres://user:hush@host/x?gssencmode=require"},
+		{"GATEWAY_LISTEN_DATABASE_URL", "postgres://user:hush@host/x?gssencmode=require"},
 		{"GATEWAY_LISTEN_DATABASE_URL", "postgres://user:hush@host:port/x"},
 		{"GATEWAY_JWT_SECRET", ""},
 		{"GATEWAY_JWT_SECRET", "hush"},

@@ -13,7 +13,7 @@ type Listener struct{ conn *pgx.Conn }
 
 // Listen connects to a database of a Server and listens.
 func Listen(ctx context.Context, url, channel string) (*Listener, error) {
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connect(ctx, url)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}

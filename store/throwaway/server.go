@@ -18,6 +18,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 )
 
 // Server is a running Postgres. Whoever started it stops it.
@@ -109,7 +111,7 @@ func (s *Server) DropDatabase(ctx context.Context, name string) error {
 }
 
 func (s *Server) exec(ctx context.Context, statement string) error {
-	conn, err := pgx.Connect(ctx, s.URL)
+	conn, err := connect(ctx, s.URL)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
@@ -118,15 +120,25 @@ func (s *Server) exec(ctx context.Context, statement string) error {
 	return err
 }
 
+// connect reads a connection string as the gateway does, with the schemes and the
+// parameters of other libraries.
+func connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	c, _, err := pg.ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, c)
+}
+
 // given is the server that DATABASE_URL names.
 func given(ctx context.Context) (*Server, error) {
 	address := os.Getenv("DATABASE_URL")
 	if address == "" {
 		return nil, fmt.Errorf("DATABASE_URL is not set: %w", errNotHere)
 	}
-	c, err := pgx.ParseConfig(address)
+	c, _, err := pg.ParseURL(address)
 	if err != nil {
-		return nil, errors.New("DATABASE_URL cannot be parsed") // the reason may show it
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
 	where := fmt.Sprintf("%s, port %d", c.Host, c.Port)
 	s := &Server{URL: address, Source: "YOUR OWN SERVER, because DATABASE_URL is set (" + where +

@@ -147,6 +147,39 @@ func TestUnreachableServerIsTold(t *testing.T) {
 	}
 }
 
+// The demo took a CRM's DATABASE_URL by the driver alone, which sends what another
+// library's parameters say to the server and does not know its scheme.
+func TestServerAtTheURLOfAnotherLibrary(t *testing.T) {
+	s := start(t)
+	address, found := strings.CutPrefix(s.URL, "postgres://")
+	if !found {
+		address, _ = strings.CutPrefix(s.URL, "postgresql://")
+	}
+	separator := "?"
+	if strings.Contains(address, "?") {
+		separator = "&"
+	}
+	t.Setenv("DATABASE_URL", "postgis://"+address+separator+"keepalives_idle=30&pgbouncer=true&pool_max_conns=3")
+	t.Setenv("NOTIFICATION_GATEWAY_POSTGRES", "url")
+	given, err := throwaway.Start(t.Context(), t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, err := given.CreateDatabase(t.Context(), "other_library", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer given.DropDatabase(context.Background(), "other_library")
+	db, err := throwaway.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Exec(t.Context(), "SELECT 1"); err != nil {
+		t.Error(err)
+	}
+}
+
 func start(t *testing.T) *throwaway.Server {
 	t.Helper()
 	s, err := throwaway.Start(t.Context(), t.Logf)
