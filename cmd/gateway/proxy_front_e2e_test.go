@@ -75,6 +75,8 @@ func proxies() map[string]proxy {
 					"127.0.0.1:8000", u.crm, "127.0.0.1:8080 port 9090", u.a + " addr 127.0.0.1 port " + port(u.healthA),
 					"127.0.0.1:8081 port 9091", u.b + " addr 127.0.0.1 port " + port(u.healthB),
 					"/etc/ssl/", f.dir + "/", "/run/haproxy/", f.dir + "/", "log /dev/log", "log " + f.dir + "/syslog",
+					// Nobody else may look into a directory of the tests, where its log is.
+					"  user haproxy # or it would stay root\n  group haproxy\n", "",
 				}
 			},
 		},
