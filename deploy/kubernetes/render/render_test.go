@@ -87,12 +87,12 @@ func decode(t *testing.T, text string) objects {
 		if head.Kind == "" {
 			continue
 		}
-		make, ok := known[head.APIVersion+"/"+head.Kind]
+		construct, ok := known[head.APIVersion+"/"+head.Kind]
 		if !ok {
 			t.Errorf("%s/%s is of no kind that we know", head.APIVersion, head.Kind)
 			continue
 		}
-		object := make()
+		object := construct()
 		if err := yaml.UnmarshalStrict([]byte(document), object); err != nil {
 			t.Errorf("%s: %v", head.Kind, err)
 		}
