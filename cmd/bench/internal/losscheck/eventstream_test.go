@@ -82,7 +82,7 @@ func FuzzEventStream(f *testing.F) {
 		s := newEventStream(strings.NewReader(text))
 		got, err := readAll(s)
 		if !errors.Is(err, io.EOF) {
-			t.Skip("too long")
+			return // it is longer than the reader takes
 		}
 		want, id := specified(text)
 		if !reflect.DeepEqual(got, want) || s.lastEventID != id {
