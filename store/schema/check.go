@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-64e334f9/notification-gateway/store/internal/pg"
 	"github.com/seed-64e334f9/notification-gateway/store/internal/view"
@@ -63,6 +66,7 @@ func Check(ctx context.Context, options CheckOptions) []Finding {
 		{"listen", "point GATEWAY_LISTEN_DATABASE_URL past the pooler, straight at Postgres; until then the gateway polls, which loses nothing but is slower", d.listen},
 		{"objects", "run gateway migrate", d.objects},
 		{"trigger", "run gateway attach TABLE, with --user-column and --id-column where they are not user_id and id", d.trigger},
+		{"changes", "run gateway migrate", d.changes},
 		{"security", "", d.security},
 		{"feed", "mend the mapping, then run gateway migrate --mapping FILE", d.feed},
 		{"sample", "run SELECT * FROM notification_gateway.feed LIMIT 1, mend the mapping, then run gateway migrate --mapping FILE", d.sample},
@@ -109,10 +113,17 @@ func (e *advisedError) Error() string { return e.what }
 // errNewer says that it is not the objects that are to be brought up to date.
 var errNewer = errors.New("a newer gateway has migrated them")
 
+// deniedSchema finds the schema that the owner of the objects may not use, such as
+// that of a table which a function of the mapping reads.
+var deniedSchema = regexp.MustCompile(`permission denied for schema ([^\s"]+)`)
+
 // mend is what to do about an error whatever was looked at, or empty.
 func mend(err error) string {
 	if errors.Is(err, errNewer) {
 		return "replace this gateway by that one; until then it works on"
+	}
+	if schema := deniedSchema.FindStringSubmatch(err.Error()); schema != nil && pg.SQLState(err) == pg.InsufficientPrivilege && schema[1] != "notification_gateway" {
+		return fmt.Sprintf("as its owner run: GRANT USAGE ON SCHEMA %s TO notification_gateway_owner;", pgx.Identifier{schema[1]}.Sanitize())
 	}
 	return map[string]string{
 		pg.InsufficientPrivilege: "run gateway migrate --grant-to ROLE; where it is a table of the CRM's that is denied, GRANT SELECT on it TO notification_gateway_owner",

@@ -63,6 +63,9 @@ func (d doctor) compare(ctx context.Context, id column) (string, error) {
 	if len(found) == 0 {
 		return d.unknown(ctx, id, newest)
 	}
+	if err := twiceForOne(found); err != nil {
+		return "", err
+	}
 	there, others, example := 0, 0, ""
 	for _, row := range newest.rows {
 		users := found[row.item]
@@ -78,6 +81,21 @@ func (d doctor) compare(ctx context.Context, id column) (string, error) {
 		return "", fmt.Errorf("%s: so with %d of the newest %d", example, others, len(newest.rows))
 	}
 	return fmt.Sprintf("the feed has %d of the newest %d captured rows, %d of them for another user by now", there, len(newest.rows), others), nil
+}
+
+// twiceForOne finds two rows that have one ID and one recipient: the gateway sends
+// one of them. Only rows show it, because a partitioned table or a view cannot prove
+// that its IDs are unique.
+func twiceForOne(found map[string][]string) error {
+	for item, users := range found {
+		slices.Sort(users)
+		for i, user := range users {
+			if i > 0 && user != "" && users[i-1] == user {
+				return &advisedError{what: fmt.Sprintf("the feed has item %s for %q twice: the two are one notification to the gateway, and one of the rows is lost", item, user), mend: "select an ID that no other row of the view has; two tables need --prefix, see sql/README.md"}
+			}
+		}
+	}
+	return nil
 }
 
 // unknown says why the feed may have none of the captured rows. It is no fault
