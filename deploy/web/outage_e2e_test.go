@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -216,11 +217,15 @@ func TestE2EBackAndForward(t *testing.T) {
 // joins must know the count.
 func TestE2EChangesAndCount(t *testing.T) {
 	r := setup(t)
-	events := make(chan string)
+	// Each connection has a channel of its own, because the server hears only later
+	// that an earlier one is gone.
+	var newest atomic.Pointer[chan string]
 	var asked string
 	r.front.set(func(f *front) {
 		f.answer = func(w http.ResponseWriter, req *http.Request) bool {
 			asked = req.URL.RawQuery
+			events := make(chan string)
+			newest.Store(&events)
 			w.Header().Set("Content-Type", "text/event-stream")
 			fmt.Fprint(w, "id: 1\nevent: connected\ndata: {\"user\":5}\n\n")
 			http.NewResponseController(w).Flush()
@@ -240,7 +245,14 @@ func TestE2EChangesAndCount(t *testing.T) {
 		t.Errorf("it asked for %s", asked)
 	}
 	send := func(id, event, data string) {
-		events <- fmt.Sprintf("id: %s\r\nevent: %s\r\ndata: %s\r\n\r\n", id, event, data)
+		text := fmt.Sprintf("id: %s\r\nevent: %s\r\ndata: %s\r\n\r\n", id, event, data)
+		for {
+			select {
+			case *newest.Load() <- text:
+				return
+			case <-time.After(50 * time.Millisecond): // the next connection may be on its way
+			}
+		}
 	}
 	row := func(id int, read bool) string { return fmt.Sprintf(`{"id":%d,"user":5,"is_read":%t}`, id, read) }
 	send("1", "unread", `{"count":1000,"more":true}`)
