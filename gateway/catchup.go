@@ -37,6 +37,8 @@ type catchUp struct {
 	after store.Place  // where the page before ended; zero at the beginning of a round
 	sent  store.Cursor // the position in the last id that was sent
 
+	told overtaken // what a client that wants changes was sent
+
 	rows     int           // log rows to ask for with the next page
 	maxStall time.Duration // how long the client may take nothing; zero: as long as the transport allows
 	pause    time.Duration // the next pause when Postgres does not answer
@@ -258,12 +260,16 @@ func (c *catchUp) sendRows(rows []store.Notification, after []store.Cursor) (sen
 			}
 			seen[n.ItemID] = true
 		}
+		if c.stream.changes && c.told.has(n) {
+			continue
+		}
 		e := notificationEvent(read.String(), n)
 		e.captured = time.Time{} // the client was away: that is no delay of ours
 		if !c.stream.out.Send(e) {
 			return i, bytes
 		}
 		c.sent = read
+		c.told.add(n, c.stream.changes)
 		bytes += len(e.chunk)
 		c.hub.metrics.replayed.Inc()
 		if n.Err != nil {

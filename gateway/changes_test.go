@@ -61,10 +61,47 @@ func TestABatchTellsEachItemOnce(t *testing.T) {
 	r.deliver(batch)
 	r.deliver(r.source.change("5", "9", store.ChangeRemoved, `{"id":9}`))
 	asks.expect(eventNotification, "")
-	asks.expect("updated", `{"id":7}`)
+	asks.expect("removed", `{"id":7}`) // though the view has it
 	asks.expect("removed", `{"id":8}`)
 	asks.expect("updated", `again`)
 	asks.expect("removed", `{"id":9}`)
+}
+
+// Of two transactions that change one row the later one may have the lower ID. What
+// it says holds, in one batch and over the pages of a replay.
+func TestWhatIsLaterInTimeHolds(t *testing.T) {
+	r := setup(t, func(c *Config, _ *fakeVerifier) { c.ReplayLimit = 1 })
+	plain, asks := r.open("5", ""), r.open("5", "&changes=true")
+	plain.expect(eventConnected, "")
+	id := asks.expect(eventConnected, "").id
+	now := time.Now()
+	var batch store.Batch
+	for _, row := range []struct {
+		item   string
+		change store.Change
+		after  time.Duration
+	}{
+		{"1", "", 2}, {"1", store.ChangeRemoved, 1}, // taken away and brought back
+		{"2", store.ChangeRemoved, 2}, {"2", "", 1}, {"2", store.ChangeUpdated, 1}, // brought and taken away
+	} {
+		next := r.source.change("5", row.item, row.change, `{"id":`+row.item+`}`)
+		last := &r.source.rows[len(r.source.rows)-1]
+		last.InsertedAt = now.Add(row.after * time.Second)
+		batch.Entries, batch.Cursor = append(batch.Entries, last.Entry), next.Cursor
+	}
+	r.deliver(batch)
+	r.deliver(r.source.change("5", "9", store.ChangeRemoved, `{"id":9}`))
+	r.deliver(r.source.add("5"))
+	back := r.open("5", "&changes=true&last_event_id="+id)
+	back.expect(eventConnected, "")
+	for _, c := range []*client{asks, back} {
+		c.expect(eventNotification, `{"id":1}`)
+		c.expect("removed", `{"id":2}`)
+		c.expect("removed", `{"id":9}`)
+	}
+	plain.expect(eventNotification, `{"id":1}`)
+	plain.expect(eventNotification, `{"id":2}`) // it cannot be told otherwise
+	plain.expect(eventNotification, "")
 }
 
 // A client that was away gets the changes too, if it asks for them.

@@ -27,7 +27,7 @@ type batchRows struct {
 	rows   []store.Notification
 	loaded map[loadedKey]bool // what is here
 	types  []rowType          // by the index of the row; nil until a client asks for some types only
-	told   []bool             // by the index of the row: an earlier one says the same; nil without changes
+	told   []bool             // by the index of the row: another one says it to clients that want changes; nil without changes
 }
 
 // loadedKey is a key whose notifications are loaded, or whose changes are.
@@ -60,21 +60,36 @@ func (b *batchRows) load(ctx context.Context, source Source, entries []store.Ent
 	return nil
 }
 
-// foldChanges finds the changes that need not be told, because an earlier row of
-// the batch says what the notification is now.
+// foldChanges finds the rows that clients which want changes need not be told,
+// because another row of the batch says what the notification is now. The last of
+// its rows in time decides whether it is removed; the view cannot tell, because it
+// may show what does not satisfy --when or waits for its due time. Transactions that
+// change one row wait for each other, so time orders them; the log does not, because
+// a transaction may have its ID long before it changes the row.
 func (b *batchRows) foldChanges() {
 	b.told = nil
 	if !slices.ContainsFunc(b.rows, func(n store.Notification) bool { return n.Entry.Change != "" }) {
 		return
 	}
 	type item struct{ key, id string }
+	last := make(map[item]int, len(b.rows))
+	for i, n := range b.rows {
+		it := item{n.UserKey, n.ItemID}
+		if k, known := last[it]; !known || !n.InsertedAt.Before(b.rows[k].InsertedAt) {
+			last[it] = i
+		}
+	}
 	before := make(map[item]store.Change, len(b.rows))
 	b.told = make([]bool, len(b.rows))
 	for i, n := range b.rows {
+		it := item{n.UserKey, n.ItemID}
 		if n.Change == store.ChangeRefresh {
 			continue
 		}
-		it := item{n.UserKey, n.ItemID}
+		if k := last[it]; b.rows[k].Change == store.ChangeRemoved {
+			b.told[i] = i != k
+			continue
+		}
 		was, known := before[it]
 		b.told[i] = n.Change != "" && known && (was != store.ChangeRemoved || n.Change == store.ChangeRemoved)
 		if !known || was == store.ChangeRemoved {
@@ -214,12 +229,13 @@ func (h *hub) pickRowsLocked(rows *batchRows, idAfter *position) {
 	first := len(h.deliveries)
 	for i := range rows.rows {
 		n, kind := &rows.rows[i], rows.typeAt(i)
-		if n.Data == nil && n.Err == nil || rows.told != nil && rows.told[i] {
+		told := rows.told != nil && rows.told[i]
+		if n.Data == nil && n.Err == nil || told && n.Change != "" {
 			continue
 		}
 		notLoaded := errors.Is(n.Err, store.ErrRowTimeout)
 		for s := range h.streams.under(n.UserKey) {
-			if s.state != streamLive || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(n.Change, kind) || n.Change == "" && !sent.first(s, n.ItemID) {
+			if s.state != streamLive || told && s.changes || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(n.Change, kind) || n.Change == "" && !sent.first(s, n.ItemID) {
 				continue
 			}
 			if n.Err != nil && !notLoaded {

@@ -75,12 +75,13 @@ func (s *server) removedData(itemID string) []byte {
 	return fmt.Appendf(nil, `{"id":%s}`, id)
 }
 
-// fold leaves of each row the first of its entries, in the order of the log. It
-// says what the client does not have yet, which is a notification if any of them
-// is. Left-out entries are zero. What is left of changes alone is looked up in the view, which tells
-// an update from a removal.
+// fold leaves of each row one entry, at the place of the first in the log. The last
+// in time decides whether the row is removed, see gateway.batchRows. If it is not, the
+// entry says what the client does not have yet, which is a notification if any of
+// them is. Left-out entries are zero.
 func fold(entries []Entry) []Entry {
 	first := make(map[pair]int, len(entries))
+	newest := map[int]int{} // the index of the last in time, by that of the first, where there are several
 	out := entries
 	for i, e := range entries {
 		if e.Change == ChangeRefresh || e.ItemID == "" {
@@ -94,13 +95,27 @@ func fold(entries []Entry) []Entry {
 		if &out[0] == &entries[0] {
 			out = slices.Clone(entries) // the page's end is told by all of them
 		}
+		n, several := newest[k]
+		if !several {
+			n = k
+		}
+		if !e.InsertedAt.Before(entries[n].InsertedAt) {
+			n = i
+		}
+		newest[k] = n
 		if out[k].Change != "" {
-			out[k].Change = e.Change // a notification, if it is one
-			if e.Change != "" {
-				out[k].Change = ChangeUpdated
+			out[k].Change = ChangeUpdated
+			if e.Change == "" {
+				out[k].Change = "" // a notification
 			}
 		}
 		out[i] = Entry{}
+	}
+	for k, n := range newest {
+		out[k].InsertedAt = entries[n].InsertedAt
+		if entries[n].Change == ChangeRemoved {
+			out[k].Change = ChangeRemoved
+		}
 	}
 	return out
 }

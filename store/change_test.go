@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/seed-64e334f9/notification-gateway/store"
 	"github.com/seed-64e334f9/notification-gateway/store/schema"
 )
@@ -88,7 +90,7 @@ func TestReplayWithChanges(t *testing.T) {
 	end := c.last
 	for name, s := range map[string]*store.Store{"memory": c.store, "log": c.replica().store} {
 		for changes, want := range map[bool][]string{
-			true:  {"new and read", "gone", "updated read later", `removed {"id":2}`, `removed {"id":3}`},
+			true:  {"new and read", `removed {"id":5}`, "updated read later", `removed {"id":2}`, `removed {"id":3}`},
 			false: {"new and read", "gone"},
 		} {
 			page, err := s.Replay(t.Context(), store.Reader{Keys: []string{"5"}, Changes: changes}, start, end, store.Place{}, 100, 1<<20)
@@ -99,6 +101,38 @@ func TestReplayWithChanges(t *testing.T) {
 				t.Errorf("from the %s, with changes %t: %q, want %q", name, changes, got, want)
 			}
 		}
+	}
+}
+
+// The view may show what is no notification any more. What was captured last says so,
+// and last is what the row's transactions say, not what the log's order does.
+func TestReplayGoesByWhatCameLast(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.attachAgain(schema.AttachOptions{OnUpdate: []string{"is_read"}, When: "NEW.title <> 'draft'"})
+	c.sql("INSERT INTO notifications (id, user_id, notification_type, title, message) SELECT i, 5, 'x', 'one', 'm' FROM generate_series(1, 2) i")
+	c.collect(2)
+	start := c.last
+	early, err := pgx.Connect(t.Context(), c.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close(context.Background())
+	if _, err := early.Exec(t.Context(), "BEGIN; SELECT pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	c.sql("UPDATE notifications SET is_read = true")
+	c.sql("UPDATE notifications SET title = 'draft'")
+	if _, err := early.Exec(t.Context(), "UPDATE notifications SET title = 'again' WHERE id = 2; COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	c.collect(5)
+	page, err := c.replica().store.Replay(t.Context(), store.Reader{Keys: []string{"5"}, Changes: true}, start, c.last, store.Place{}, 100, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := telling(page.Notifications), []string{"again", `removed {"id":1}`}; !reflect.DeepEqual(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
