@@ -164,6 +164,59 @@ func TestPagesHaveNoDeadLinks(t *testing.T) {
 	}
 }
 
+var (
+	blockMark = regexp.MustCompile(`^<!-- (?:run by (\w+(?:, \w+)*)|excerpt) -->$`)
+	pageMark  = regexp.MustCompile(`^<!-- code: (?:run by (\w+(?:, \w+)*)|excerpts) -->$`)
+	testFunc  = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+)
+
+// A snippet that nothing runs goes wrong in silence. So a page names the test that
+// runs its code, or says that it is an excerpt, which stands for a whole that is
+// elsewhere: in the line before a block, or once for all blocks of the page. A
+// block without a language is a drawing, or text.
+func TestPagesSayWhatRunsTheirSnippets(t *testing.T) {
+	t.Parallel()
+	tests := map[string]bool{}
+	walk(t, func(name string) {
+		if !strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(name, ".ci/") {
+			return
+		}
+		text, err := os.ReadFile(filepath.Join(repository, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range testFunc.FindAllStringSubmatch(string(text), -1) {
+			tests[m[1]] = true
+		}
+	})
+	for _, p := range readPages(t) {
+		var all []string
+		for _, line := range p.lines {
+			if all == nil {
+				all = pageMark.FindStringSubmatch(line)
+			}
+		}
+		for _, b := range p.blocks {
+			mark := blockMark.FindStringSubmatch(b.before)
+			if mark == nil {
+				mark = all
+			}
+			switch {
+			case b.language == "" || b.language == "text":
+				continue
+			case mark == nil:
+				t.Errorf("%s:%d: write <!-- run by TestName --> or <!-- excerpt --> before the block, or <!-- code: run by TestName --> below the title", p.name, b.line)
+				continue
+			}
+			for name := range strings.SplitSeq(mark[1], ", ") {
+				if name != "" && !tests[name] {
+					t.Errorf("%s:%d: there is no test %s", p.name, b.line, name)
+				}
+			}
+		}
+	}
+}
+
 // README is what a stranger reads first, and people read no more than three screens.
 func TestREADMEIsShort(t *testing.T) {
 	t.Parallel()
