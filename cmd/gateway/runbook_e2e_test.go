@@ -24,6 +24,7 @@ type runbook struct {
 	*machine
 	page        string
 	environment []string
+	carriedOut  map[string]bool // headings
 }
 
 // do runs the commands that stand under a heading, as root, and ends the test when
@@ -44,8 +45,25 @@ func (r *runbook) do(heading string) string {
 	if err != nil {
 		r.Fatalf("%s: %v\n%s\n%s", heading, err, script, out)
 	}
-	r.Logf("%s: done", heading)
+	r.carriedOut[heading] = true
 	return string(out)
+}
+
+// holdProcedures looks for procedures that nobody has carried out and that neither
+// say so nor name a test.
+func (r *runbook) holdProcedures() {
+	r.Helper()
+	_, procedures, _ := strings.Cut(r.page, "\n## Procedures\n")
+	procedures, _, _ = strings.Cut(procedures, "\n## ")
+	for i, section := range strings.Split(procedures, "\n### ") {
+		heading, text, _ := strings.Cut(section, "\n")
+		if i == 0 || r.carriedOut[heading] {
+			continue
+		}
+		if strings.Contains(text, "```sh") || !strings.Contains(text, "*not tried*") && !strings.Contains(text, "(`Test") {
+			r.Errorf("the procedure %q was not carried out, and does not say so", heading)
+		}
+	}
 }
 
 // set gives the commands a variable.
@@ -66,7 +84,7 @@ func TestE2ERunbook(t *testing.T) {
 		t.Fatalf("migrate: %d", status)
 	}
 	runtime := at(t, owner, "gateway", "crm")
-	r := &runbook{machine: boot(t, runtime, "Environment=GATEWAY_DRAIN=1s\n")}
+	r := &runbook{machine: boot(t, runtime, "Environment=GATEWAY_DRAIN=1s\n"), carriedOut: map[string]bool{}}
 	page, err := os.ReadFile(runbookFile)
 	if err != nil {
 		t.Fatal(err)
@@ -131,6 +149,7 @@ func TestE2ERunbook(t *testing.T) {
 	if state := r.show("ActiveState"); state != "inactive" {
 		t.Errorf("the service is %s", state)
 	}
+	r.holdProcedures()
 	there := open(t, restored)
 	insertRow(t, there, "after the removal")
 	if err := there.Exec(t.Context(), "CREATE SCHEMA notification_gateway"); err != nil {
