@@ -105,8 +105,12 @@ BEGIN
 
   IF TG_ARGV[9] OPERATOR(pg_catalog.<>) '' THEN
     IF old_row IS NOT NULL THEN
-      DELETE FROM notification_gateway.due d WHERE d.item_id OPERATOR(pg_catalog.=) old_item AND d.user_key OPERATOR(pg_catalog.=) old_user;
-      was := was AND NOT FOUND; -- a row that waited for its time was not delivered
+      BEGIN
+        DELETE FROM notification_gateway.due d WHERE d.item_id OPERATOR(pg_catalog.=) old_item AND d.user_key OPERATOR(pg_catalog.=) old_user;
+        was := was AND NOT FOUND; -- a row that waited for its time was not delivered
+      EXCEPTION WHEN serialization_failure THEN
+        NULL; -- it came into the log after a REPEATABLE READ transaction began, which must not fail for that
+      END;
     END IF;
     at := notification_gateway.due_time(new_row OPERATOR(pg_catalog.->>) TG_ARGV[9]);
     IF now_is AND at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp() THEN

@@ -1,10 +1,13 @@
 package schema_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // written returns what the triggers have written since the last call, in its
@@ -199,6 +202,29 @@ func TestRowsWithOtherIDsAreNewPast100Changes(t *testing.T) {
 	if got := c.written(); len(got) != 151 {
 		t.Errorf("150 rows with other IDs are written as %q", got)
 	}
+}
+
+// A gateway may release a row while a transaction of the CRM that reads one snapshot
+// is about to change it. The CRM's transaction goes on, and the row counts as delivered.
+func TestADueRowIsReleasedUnderARepeatableRead(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.noted(`'{user_id}', '{3}', 'id', '1', '', '', '{is_read}', '{4}', 'due', '7', 'delete', 'usual'`)
+	c.sql("INSERT INTO note (id, user_id, due) VALUES (1, '5', '2999-01-01')")
+	other, err := pgx.Connect(t.Context(), c.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	c.sql("UPDATE notification_gateway.due SET at = '2020-01-01'")
+	if _, err := other.Exec(t.Context(), "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM note"); err != nil {
+		t.Fatal(err)
+	}
+	c.sql("SELECT notification_gateway.release_due(10)")
+	if _, err := other.Exec(t.Context(), "UPDATE note SET due = '2999-02-02'; COMMIT"); err != nil {
+		t.Errorf("the CRM's transaction: %v", err)
+	}
+	c.wrote("released and put off", "notification 5 1", "removed 5 1")
 }
 
 // A CRM may give a column any type. Its writes must not fail because ours was a
