@@ -2,10 +2,10 @@ package gateway
 
 import "sync"
 
-// fullness says when whoever routes should send no more streams here. It has a
-// margin on both sides: it says so a little before streams are refused, because
-// those who route look only every few seconds, and takes it back only when there
-// is room again for more than the next few.
+// fullness says when a load balancer should send no more streams here. It has a
+// margin on both sides. It says so a little before streams are refused, because
+// load balancers ask only every few seconds. It takes it back only when there is
+// room again for more than the next few.
 type fullness struct {
 	max int
 

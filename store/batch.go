@@ -49,10 +49,9 @@ type Batch struct {
 
 // Notification is an Entry with its full row, as Load or Replay found it.
 //
-// Three outcomes are told apart: Data is the row; Data and Err are nil when
-// the row is gone or names another recipient by now, and nothing is owed;
-// Err says why a row that exists could not be read, and the recipient must be
-// told that something was missed (a reset).
+// There are three outcomes. Data is the row. Data and Err are nil when the row is
+// gone or names another recipient by now, and the recipient gets nothing. Err says
+// why a row that exists could not be read, and the recipient gets a reset.
 type Notification struct {
 	Entry
 	Data []byte // one line of JSON, never a raw CR or LF; never modified; of Load, good until its batch has been delivered
@@ -60,8 +59,8 @@ type Notification struct {
 }
 
 // Page is one page of a replay. After has, for each notification, the position
-// that whoever has read up to it may claim, also inside a transaction, so that
-// a client whose connection breaks again and again gets ahead all the same. When
+// that a client which has read up to it may claim. It may lie inside a transaction,
+// so that a client whose connection breaks again and again still gets ahead. When
 // More is set, ask again with Next.
 type Page struct {
 	Notifications []Notification

@@ -93,11 +93,11 @@ func (c Cursor) Stale() Cursor {
 	return Cursor{install: c.install, incarnation: c.incarnation, at: time.UnixMicro(1), snapshot: Snapshot{Xmax: 1}}
 }
 
-// through returns the position at which everything of c up to and including
-// transaction xid is known, and above it what since, the position before, knew:
-// a transaction that commits late must not bring what came after it again. It
-// is as old as since: what it does not claim has been owed since then, and is
-// pruned when since has expired.
+// through returns the cursor of a client that was at since and has now read every
+// row of c up to and including transaction xid: the union of what the two claim. So
+// a transaction that commits late does not bring again what came after it. The
+// cursor is as old as since, because rows that it does not claim have been missing
+// since then, and that age decides when they may be pruned.
 func (c Cursor) through(xid uint64, since Cursor) Cursor {
 	c.snapshot, c.at = c.snapshot.Clip(xid), since.at
 	if c.place.xid > xid {

@@ -14,8 +14,8 @@ import (
 )
 
 // adminHandler serves what the operator and the orchestrator ask. Profiles
-// show the memory of the process and cost it CPU, so whoever else reaches the
-// listener may not take them: away from loopback they need GATEWAY_PPROF.
+// show the memory of the process and cost it CPU, so other
+// machines may not take them: away from loopback they need GATEWAY_PPROF.
 func (s *service) adminHandler(listener net.Addr) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {

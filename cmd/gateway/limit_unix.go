@@ -37,7 +37,7 @@ func warnOpenFiles(c config, logger *slog.Logger) {
 // keepFiles closes a new connection when nearly all files are taken, so that
 // no number of clients can take away those with which the process reconnects
 // to Postgres and the key server. The kernel gives the lowest free descriptor:
-// one within the reserve says that all below are taken, whoever holds them.
+// one within the reserve says that all below are taken.
 func keepFiles(limit uint64) func(net.Conn, http.ConnState) {
 	return func(c net.Conn, state http.ConnState) {
 		if state != http.StateNew {

@@ -13,7 +13,7 @@ import (
 )
 
 // paths looks for functions of the mapping whose names are looked up by the path of
-// whoever calls them. The gateway's sessions have PinnedPath, so that a table which
+// their caller. The gateway's sessions have PinnedPath, so that a table which
 // such a function names without its schema is not found. A body that was parsed when
 // the function was made (BEGIN ATOMIC) names nothing any more.
 func (d doctor) paths(ctx context.Context) (string, error) {

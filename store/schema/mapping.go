@@ -40,7 +40,7 @@ func applyMapping(ctx context.Context, tx pgx.Tx, options MigrateOptions) (warni
 	if err := execScript(ctx, tx, "SET LOCAL ROLE notification_gateway_owner;\n"+revokePublic+"\nRESET ROLE"); err != nil {
 		return nil, fmt.Errorf("take the mapping's functions back from everybody: %w", err)
 	}
-	// As the view's owner: whoever migrates may have its rights only so.
+	// As the view's owner: the role that migrates may have the owner's rights only by membership.
 	if _, err := tx.Exec(ctx, `SELECT set_config('role', pg_get_userbyid(c.relowner), true) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE n.nspname = 'notification_gateway' AND c.relname = 'feed'`); err != nil {
 		return nil, fmt.Errorf("look at the views: %w", err)

@@ -44,7 +44,7 @@ func Run(ctx context.Context, binary string, environment []string, args ...strin
 	return nil
 }
 
-// Gateway is a running process; whoever started it stops it.
+// Gateway is a running process. The caller that started it stops it.
 type Gateway struct {
 	Public, Admin string          // addresses
 	Exited        <-chan struct{} // closed when it has ended

@@ -145,8 +145,8 @@ func (r *run) run(ctx context.Context) (*Report, error) {
 	return report, nil
 }
 
-// awaitClients waits until every client has a position: from then on all of
-// its user's rows are owed to it.
+// awaitClients waits until every client has a position: from then on it
+// must receive all of its user's rows.
 func (r *run) awaitClients(ctx context.Context) error {
 	deadline := time.NewTimer(connectDeadline)
 	defer deadline.Stop()

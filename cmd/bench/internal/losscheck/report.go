@@ -13,8 +13,8 @@ import (
 
 const maxExamples = 10 // faults that are described one by one
 
-// Report is what a run found. Each client of a user is owed each of the
-// user's rows, so that missing, phantom and foreign count receipts.
+// Report is what a run found. Each client of a user must receive each of the
+// user's rows, so missing, phantom and foreign count receipts.
 type Report struct {
 	Rows       int `json:"rows"`       // of this run, in the table at the end
 	Deliveries int `json:"deliveries"` // owed: the rows, each to every client of its user
