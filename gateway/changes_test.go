@@ -104,6 +104,42 @@ func TestWhatIsLaterInTimeHolds(t *testing.T) {
 	plain.expect(eventNotification, "")
 }
 
+// A row that goes from one key of a client to another and back is removed from the
+// other one only.
+func TestARowThatComesBackToAKeyStays(t *testing.T) {
+	r := setup(t, nil)
+	asks := r.open("5", "&changes=true")
+	id := asks.expect(eventConnected, "").id
+	now := time.Now()
+	var batch store.Batch
+	for i, row := range []struct {
+		key    string
+		change store.Change
+		data   string
+	}{{"5", "", `{"id":1}`}, {"5", store.ChangeRemoved, `{"id":1}`}, {"*", "", ""}, {"*", store.ChangeRemoved, `{"id":1}`}, {"5", "", `{"id":1}`}} {
+		next := r.source.change(row.key, "1", row.change, row.data)
+		last := &r.source.rows[len(r.source.rows)-1]
+		last.InsertedAt = now.Add(time.Duration(i) * time.Second)
+		if row.data == "" {
+			last.Data = nil // the view has it for somebody else by now
+		}
+		batch.Entries, batch.Cursor = append(batch.Entries, last.Entry), next.Cursor
+	}
+	r.deliver(batch)
+	r.deliver(r.source.change("5", "9", store.ChangeRemoved, `{"id":9}`))
+	back := r.open("5", "&changes=true&last_event_id="+id)
+	back.expect(eventConnected, "")
+	for _, c := range []*client{asks, back} {
+		last := ""
+		for e := c.next(); e.data != `{"id":9}`; e = c.next() {
+			last = e.event
+		}
+		if last != eventNotification {
+			t.Errorf("the client was told %q last", last)
+		}
+	}
+}
+
 // A client that was away gets the changes too, if it asks for them.
 func TestResumeBringsChanges(t *testing.T) {
 	r := setup(t, nil)

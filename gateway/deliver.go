@@ -27,6 +27,7 @@ type batchRows struct {
 	rows   []store.Notification
 	loaded map[loadedKey]bool // what is here
 	types  []rowType          // by the index of the row; nil until a client asks for some types only
+	shown  map[string][]int   // by the item's ID: the rows that show it, where a batch has changes
 	told   []bool             // by the index of the row: another one says it to clients that want changes; nil without changes
 }
 
@@ -67,7 +68,7 @@ func (b *batchRows) load(ctx context.Context, source Source, entries []store.Ent
 // change one row wait for each other, so time orders them; the log does not, because
 // a transaction may have its ID long before it changes the row.
 func (b *batchRows) foldChanges() {
-	b.told = nil
+	b.told, b.shown = nil, nil
 	if !slices.ContainsFunc(b.rows, func(n store.Notification) bool { return n.Entry.Change != "" }) {
 		return
 	}
@@ -80,11 +81,14 @@ func (b *batchRows) foldChanges() {
 		}
 	}
 	before := make(map[item]store.Change, len(b.rows))
-	b.told = make([]bool, len(b.rows))
+	b.told, b.shown = make([]bool, len(b.rows)), map[string][]int{}
 	for i, n := range b.rows {
 		it := item{n.UserKey, n.ItemID}
 		if n.Change == store.ChangeRefresh {
 			continue
+		}
+		if n.Change != store.ChangeRemoved && n.Data != nil {
+			b.shown[n.ItemID] = append(b.shown[n.ItemID], i)
 		}
 		if k := last[it]; b.rows[k].Change == store.ChangeRemoved {
 			b.told[i] = i != k
@@ -235,7 +239,7 @@ func (h *hub) pickRowsLocked(rows *batchRows, idAfter *position) {
 		}
 		notLoaded := errors.Is(n.Err, store.ErrRowTimeout)
 		for s := range h.streams.under(n.UserKey) {
-			if s.state != streamLive || told && s.changes || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(n.Change, kind) || n.Change == "" && !sent.first(s, n.ItemID) {
+			if s.state != streamLive || told && s.changes || n.Change == store.ChangeRemoved && rows.shownLater(s, n) || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(n.Change, kind) || n.Change == "" && !sent.first(s, n.ItemID) {
 				continue
 			}
 			if n.Err != nil && !notLoaded {
