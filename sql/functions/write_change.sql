@@ -9,13 +9,13 @@ CREATE OR REPLACE FUNCTION notification_gateway.write_change(user_key pg_catalog
 RETURNS pg_catalog.void LANGUAGE plpgsql AS $$
 DECLARE
   noted pg_catalog.text := coalesce(pg_catalog.current_setting('notification_gateway.changes', true), '');
-  n pg_catalog.int4;
+  n pg_catalog.int4 := 0;
 BEGIN
   IF user_key OPERATOR(pg_catalog.=) '' THEN RETURN; END IF;
   IF pg_catalog.substr(noted, 5) OPERATOR(pg_catalog.=) user_key THEN
     n := pg_catalog.left(noted, 4)::pg_catalog.int4;
     IF n OPERATOR(pg_catalog.>) 100 THEN RETURN; END IF;
-  ELSE
+  ELSIF noted OPERATOR(pg_catalog.<>) '' THEN -- another user came between
     n := notification_gateway.changes_so_far(user_key);
   END IF;
   IF n OPERATOR(pg_catalog.<) 100 AND kind OPERATOR(pg_catalog.<>) 'refresh' THEN
