@@ -11,6 +11,6 @@ BEGIN
     WHERE c.user_key OPERATOR(pg_catalog.=) take_removal.user_key AND c.xid OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id()
       AND c.item_id OPERATOR(pg_catalog.=) take_removal.item_id AND c.kind OPERATOR(pg_catalog.=) 'removed';
   IF FOUND AND pg_catalog.substr(noted, 5) OPERATOR(pg_catalog.=) user_key THEN
-    PERFORM pg_catalog.set_config('notification_gateway.changes', '', true); -- counted anew
+    PERFORM pg_catalog.set_config('notification_gateway.changes', '0000', true); -- nobody's: counted anew
   END IF;
 END $$;
