@@ -12,7 +12,7 @@ MAJORS := 14 18
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help demo build image dist test test-dist e2e majors manifests fuzz check format lint bench
+.PHONY: help demo build image dist test test-dist e2e e2e-go containers majors manifests fuzz check format lint bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,11 +34,17 @@ test-dist: ## two builds of a release have the same bytes
 	.ci/test-dist
 
 test: ## all tests that need nothing but Go and a Postgres, which they find or fetch
-	go test -race ./...
+	go test -race -timeout 20m ./...
 
 e2e: ## the real outside: Chromium, Node, Python, Django, nginx, HAProxy, Caddy, PgBouncer, containers, compose, the loss checker
 	.ci/install
+	$(MAKE) e2e-go
+	.ci/containers
+
+e2e-go: ## the part of e2e that is tests in Go
 	go test -race -count=1 -timeout 30m -tags e2e -run E2E ./cmd/bench ./cmd/demo ./cmd/gateway ./deploy/web
+
+containers: ## the part of e2e that needs a Docker engine
 	.ci/containers
 
 majors: ## the store's tests and the loss checker on the oldest and newest Postgres, or MAJORS="14 15 16 17 18"
@@ -66,7 +72,11 @@ lint: ## format, vet, staticcheck
 	go vet ./... && go vet -tags e2e ./...
 	$(STATICCHECK) -tags e2e ./...
 
-check: lint test fuzz e2e majors manifests test-dist ## what CI runs
+# What waits more than it computes runs beside what computes; the output of each
+# comes when it has ended.
+check: lint test ## what CI runs
+	.ci/install
+	$(MAKE) --jobs=2 --output-sync=target e2e-go manifests containers majors test-dist fuzz
 
 bench: ## the benchmark report, beside its floors and targets; then the attack
 	@go build -o bin/bench ./cmd/bench && bin/bench report
