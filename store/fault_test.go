@@ -377,3 +377,35 @@ func TestPartitionedTable(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// A commit waits for a synchronous standby, and one that hangs holds up every
+// session that writes. A session of ours that waited for it would make the gateway
+// unready, though it has nothing to say to the standby.
+func TestSynchronousStandbyThatHangs(t *testing.T) {
+	t.Parallel()
+	c, _ := own(t)
+	c.conn = c.connect()
+	c.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+	c.sql("SET synchronous_commit = local; SELECT pg_reload_conf()")
+	for names := ""; names == ""; {
+		if err := c.conn.QueryRow(t.Context(), "SELECT current_setting('synchronous_standby_names')").Scan(&names); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.open(store.Config{})
+	for _, name := range []string{"one", "two"} {
+		c.sql("%s", insert(5, name))
+		if got := c.titles(c.collect(1)); !reflect.DeepEqual(got, []string{name}) {
+			t.Errorf("%q came", got)
+		}
+	}
+	if c.metric("feed_wakes_total", "notify") == 0 {
+		t.Error("the feed took no slot")
+	}
+	if err := c.feed.Ready(); err != nil {
+		t.Errorf("the feed is not ready: %v", err)
+	}
+	if err := c.feed.PollOnly(); err != nil {
+		t.Errorf("the feed only polls: %v", err)
+	}
+}
