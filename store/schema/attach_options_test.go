@@ -268,3 +268,19 @@ func TestRecordTakesAnyTable(t *testing.T) {
 		t.Errorf("the first table that is captured: %q, %v", warnings, err)
 	}
 }
+
+// Rows that were there before the trigger was come when they are written once more,
+// as the page says.
+func TestDueRowsFromBeforeComeWhenWrittenAgain(t *testing.T) {
+	t.Parallel()
+	c := setup(t)
+	c.sql(`DROP TRIGGER notification_gateway_capture ON notifications; DROP VIEW notification_gateway.feed;
+		CREATE TABLE note (id bigint PRIMARY KEY, user_id text, send_at timestamptz); INSERT INTO note VALUES (1, '5', now() + interval '1 hour'), (2, '5', now() - interval '1 hour')`)
+	if _, err := schema.Attach(t.Context(), c.url, schema.AttachOptions{Table: "note", UserColumns: []string{"user_id"}, IDColumn: "id", DueColumn: "send_at"}); err != nil {
+		t.Fatal(err)
+	}
+	c.sql("UPDATE note SET send_at = send_at WHERE send_at > now()")
+	c.written()
+	c.sql("UPDATE notification_gateway.due SET at = now(); SELECT notification_gateway.release_due(10)")
+	c.wrote("released", "notification 5 1")
+}
