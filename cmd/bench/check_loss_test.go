@@ -184,7 +184,7 @@ func TestCheckLossFindsFaults(t *testing.T) {
 		"drops one":   {spoil: first(func(fakeEvent) []fakeEvent { return nil }), status: 1, want: losscheck.Report{Missing: 1}},
 		"twice":       {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{e, e} }), want: losscheck.Report{Duplicates: 1}},
 		"invents one": {spoil: first(func(e fakeEvent) []fakeEvent { made := e; made.Title += "000000"; return []fakeEvent{made, e} }), status: 1, want: losscheck.Report{Phantom: 1}},
-		"a large one": {spoil: first(func(e fakeEvent) []fakeEvent { e.Large = strings.Repeat("x", 4<<20-1000); return []fakeEvent{e} })},
+		"a large one": {spoil: first(func(e fakeEvent) []fakeEvent { e.Large = strings.Repeat("x", 4<<20-1000); return []fakeEvent{e} }), args: []string{"--hop", "0", "--settle", "30s"}},
 		"another ID":  {spoil: first(func(e fakeEvent) []fakeEvent { e.ID += 1_000_000; return []fakeEvent{e} }), status: 1, want: losscheck.Report{Phantom: 1}},
 		"another's":   {spoil: first(func(e fakeEvent) []fakeEvent { other := e; other.User = 7; return []fakeEvent{other, e} }), status: 1, want: losscheck.Report{Foreign: 1}},
 		"resets":      {spoil: first(func(e fakeEvent) []fakeEvent { return []fakeEvent{{name: "reset"}} }), want: losscheck.Report{Resets: 1}},
@@ -226,7 +226,7 @@ func TestCheckLossEndsAtAnUnreadableLine(t *testing.T) {
 		}
 		return []fakeEvent{e}
 	})
-	status, _, stderr := checkFake(t, database, stream, "--hop", "0")
+	status, _, stderr := checkFake(t, database, stream, "--hop", "0", "--settle", "30s")
 	if status != 1 || !strings.Contains(stderr, "longer than 8 MiB") || strings.Contains(stderr, "missing:") {
 		t.Errorf("status %d: %s", status, stderr)
 	}
