@@ -222,3 +222,26 @@ func TestClientHopsBetweenReplicasThatLag(t *testing.T) {
 		}
 	}
 }
+
+// A client that has seen a row at a replica that was ahead must still be told of
+// its change, though another client's stream gets both as one.
+func TestClientAheadIsToldOfChanges(t *testing.T) {
+	r := setup(t, nil)
+	behind := r.open("5", "&changes=true")
+	behind.expect(eventConnected, "")
+	batch := r.source.add("5")
+	seen := batch.Cursor // of the replica that was ahead
+	item := batch.Entries[0].ItemID
+	change := r.source.change("5", item, store.ChangeUpdated, `{"id":0,"is_read":true}`)
+	ahead := r.open("5", "&changes=true&last_event_id="+seen.String())
+	ahead.expect(eventConnected, "")
+	batch.Entries, batch.Cursor = append(batch.Entries, change.Entries...), change.Cursor
+	eventually(t, "the client is live", func() bool {
+		r.hub.mu.Lock()
+		defer r.hub.mu.Unlock()
+		return r.hub.catchingUp == 0
+	})
+	r.deliver(batch)
+	behind.expect(eventNotification, "")
+	ahead.expect("updated", `"is_read":true`)
+}

@@ -29,6 +29,20 @@ type batchRows struct {
 	types  []rowType          // by the index of the row; nil until a client asks for some types only
 	shown  map[string][]int   // by the item's ID: the rows that show it, where a batch has changes
 	told   []bool             // by the index of the row: another one says it to clients that want changes; nil without changes
+	// tellers are the indices of those other ones, by the index of the row; -1 where
+	// what holds is that the row was removed.
+	tellers []int
+}
+
+// toldTo reports whether another row of the batch says to a stream that wants
+// changes what row i says. A client that came from a replica which was ahead may have
+// seen that other row, so that it does not get it, and not this one.
+func (b *batchRows) toldTo(s *stream, i int, at store.Cursor) bool {
+	if b.told == nil || !b.told[i] || !s.changes {
+		return false
+	}
+	k := b.tellers[i]
+	return k < 0 || !s.hasSeen(b.rows[k].Entry, at)
 }
 
 // loadedKey is a key whose notifications are loaded, or whose changes are.
@@ -68,7 +82,7 @@ func (b *batchRows) load(ctx context.Context, source Source, entries []store.Ent
 // change one row wait for each other, so time orders them; the log does not, because
 // a transaction may have its ID long before it changes the row.
 func (b *batchRows) foldChanges() {
-	b.told, b.shown = nil, nil
+	b.told, b.tellers, b.shown = nil, nil, nil
 	if !slices.ContainsFunc(b.rows, func(n store.Notification) bool { return n.Entry.Change != "" }) {
 		return
 	}
@@ -80,7 +94,8 @@ func (b *batchRows) foldChanges() {
 			last[it] = i
 		}
 	}
-	before := make(map[item]store.Change, len(b.rows))
+	before, teller := make(map[item]store.Change, len(b.rows)), make(map[item]int, len(b.rows))
+	b.tellers = make([]int, len(b.rows))
 	b.told, b.shown = make([]bool, len(b.rows)), map[string][]int{}
 	for i, n := range b.rows {
 		it := item{n.UserKey, n.ItemID}
@@ -91,13 +106,16 @@ func (b *batchRows) foldChanges() {
 			b.shown[n.ItemID] = append(b.shown[n.ItemID], i)
 		}
 		if k := last[it]; b.rows[k].Change == store.ChangeRemoved {
-			b.told[i] = i != k
+			b.told[i], b.tellers[i] = i != k, -1
 			continue
 		}
 		was, known := before[it]
 		b.told[i] = n.Change != "" && known && (was != store.ChangeRemoved || n.Change == store.ChangeRemoved)
+		if b.told[i] {
+			b.tellers[i] = teller[it]
+		}
 		if !known || was == store.ChangeRemoved {
-			before[it] = n.Change
+			before[it], teller[it] = n.Change, i
 		}
 	}
 }
@@ -233,13 +251,12 @@ func (h *hub) pickRowsLocked(rows *batchRows, idAfter *position) {
 	first := len(h.deliveries)
 	for i := range rows.rows {
 		n, kind := &rows.rows[i], rows.typeAt(i)
-		told := rows.told != nil && rows.told[i]
-		if n.Data == nil && n.Err == nil || told && n.Change != "" {
+		if n.Data == nil && n.Err == nil {
 			continue
 		}
 		notLoaded := errors.Is(n.Err, store.ErrRowTimeout)
 		for s := range h.streams.under(n.UserKey) {
-			if s.state != streamLive || told && s.changes || n.Change == store.ChangeRemoved && rows.shownLater(s, n) || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(n.Change, kind) || n.Change == "" && !sent.first(s, n.ItemID) {
+			if s.state != streamLive || rows.toldTo(s, i, h.position.Cursor) || n.Change == store.ChangeRemoved && rows.shownLater(s, n) || s.hasSeen(n.Entry, h.position.Cursor) || !s.wants(n.Change, kind) || n.Change == "" && !sent.first(s, n.ItemID) {
 				continue
 			}
 			if n.Err != nil && !notLoaded {
